@@ -1,0 +1,8 @@
+"""ComfyUI-SaFa: long audio and wide panoramas out of models trained on short clips and small pictures."""
+
+from importlib.util import find_spec
+
+if find_spec("comfy_api"):
+    from .nodes import comfy_entrypoint
+
+    __all__ = ["comfy_entrypoint"]

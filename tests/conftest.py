@@ -1,0 +1,62 @@
+"""Makes the repository importable as `safa_pack` and puts the host in reach.
+
+The folder of a pack has any name and the host owns the top-level name `nodes`, so tests import everything through
+the alias: `safa_pack.safa_core`, `safa_pack.nodes`, `safa_pack.run`, and shared test code, such as
+`safa_pack.tests.server`, too (tests is a namespace package: it must have no `__init__.py`).
+The pack's own `__init__.py` is not executed here; the real server does that.
+"""
+
+import os
+import sys
+import types
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+TIERS = {"core", "host", "server", "browser", "gpu"}
+
+pack = types.ModuleType("safa_pack")
+pack.__path__ = [str(ROOT)]
+sys.modules["safa_pack"] = pack
+
+from safa_pack import run  # noqa: E402
+from safa_pack.tests.server import ComfyServer  # noqa: E402
+
+COMFYUI = Path(os.environ.get("SAFA_COMFYUI_PATH") or run.host_folder())
+
+
+def pytest_configure():
+    """`nodes` and `comfy` are the host's; the repository's own folder `nodes` must not come before them."""
+    sys.path[:] = [str(COMFYUI)] + [entry for entry in sys.path if Path(entry).resolve() not in (ROOT, COMFYUI)]
+    torch.set_num_threads(min(4, torch.get_num_threads()))
+    if run.is_comfyui(COMFYUI) and not torch.cuda.is_available():
+        from comfy.cli_args import args
+
+        args.cpu = True  # read once, when comfy.model_management is imported
+
+
+def pytest_collection_modifyitems(items):
+    no_gpu = pytest.mark.skip(reason="torch sees no CUDA device")
+    for item in items:
+        tiers = TIERS.intersection(mark.name for mark in item.iter_markers())
+        if len(tiers) != 1:
+            raise pytest.UsageError(
+                f"Expected {item.nodeid} to have one tier marker ({', '.join(sorted(TIERS))}), got {sorted(tiers)}."
+            )
+        if tiers == {"gpu"} and not torch.cuda.is_available():
+            item.add_marker(no_gpu)
+
+
+@pytest.fixture(scope="session")
+def comfyui():
+    """The host's folder."""
+    return COMFYUI
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """One real ComfyUI server with this pack, started by the first test that asks for it."""
+    with ComfyServer(COMFYUI, tmp_path_factory.mktemp("comfyui")) as running:
+        yield running
