@@ -1,0 +1,27 @@
+"""What ComfyUI sees of the pack."""
+
+from comfy_api.latest import ComfyExtension, io
+
+from .loop_decode import SaFaLoopDecode
+from .operators import SaFaOverlapAverage, SaFaReferenceSwap, SaFaSelfLoopSwap
+from .planner import SaFaSubviewPlanner
+from .sampler import SaFaModelPatch, SaFaSampler
+
+NODES = [
+    SaFaSubviewPlanner,
+    SaFaSelfLoopSwap,
+    SaFaOverlapAverage,
+    SaFaReferenceSwap,
+    SaFaModelPatch,
+    SaFaSampler,
+    SaFaLoopDecode,
+]
+
+
+class SaFaExtension(ComfyExtension):
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return NODES
+
+
+async def comfy_entrypoint() -> SaFaExtension:
+    return SaFaExtension()

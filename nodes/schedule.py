@@ -1,0 +1,96 @@
+"""Which model calls of a sampler fall into the guided steps (the first K = round(rate * T), section 2 of the design)."""
+
+from __future__ import annotations
+
+import bisect
+
+import comfy.samplers
+
+# Model calls per step, for samplers that evaluate again inside a step; the host calls back after the first.
+CALLS_PER_STEP = {
+    "sample_heun": 2,
+    "sample_heunpp2": 3,
+    "sample_exp_heun_2_x0": 2,
+    "sample_exp_heun_2_x0_sde": 2,
+    "sample_dpm_2": 2,
+    "sample_dpm_2_ancestral": 2,
+    "sample_dpmpp_2s_ancestral": 2,
+    "sample_dpmpp_2s_ancestral_cfg_pp": 2,
+    "sample_dpmpp_sde": 2,
+    "sample_dpmpp_sde_gpu": 2,
+    "sample_seeds_2": 2,
+    "sample_seeds_3": 3,
+    "sample_sa_solver_pece": 2,
+}
+BY_SIGMA = ("dpm_fast_function", "dpm_adaptive_function")  # their steps are not the schedule's
+KNOWN = {f"sample_{name}" for name in comfy.samplers.KSAMPLER_NAMES} | {*BY_SIGMA, "sample_unipc", "sample_unipc_bh2"}
+
+
+def sampler_name(sampler) -> str:
+    """The name of the function behind a host sampler, "sample_euler" for example."""
+    function = getattr(sampler, "sampler_function", sampler)
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def moves_on_its_own(sampler) -> bool:
+    """Whether a sampler may add noise that the pack cannot tie: another pack's, or churned."""
+    return sampler_name(sampler) not in KNOWN or getattr(sampler, "extra_options", {}).get("s_churn", 0) > 0
+
+
+def guided_steps(rate: float, sigmas, model_sampling, cut: bool) -> int:
+    """How many of the schedule's first steps are guided.
+
+    rate:   r_guide.
+    sigmas: the schedule, T + 1 values.
+    cut:    the schedule is one stage of a longer one (KSampler Advanced). Then the share is of the model's whole
+            noise range, as the host's own start and end percents are, so that both stages agree.
+    """
+    steps = len(sigmas) - 1
+    if not cut:
+        return int(rate * steps + 0.5)
+    # share of the noise range that lies behind each sigma: the inverse of the host's percent_to_sigma
+    table = [-model_sampling.percent_to_sigma(p / 1000) for p in range(1, 1000)]
+    done = [bisect.bisect_left(table, -s) / 1000 for s in sigmas.tolist()]
+    return sum(1 for a, b in zip(done, done[1:], strict=False) if (a + b) / 2 < rate)
+
+
+class GuidedCalls:
+    """Counts callbacks and model calls, and tells which of them are guided.
+
+    A sigma alone cannot tell: second-order samplers evaluate again at the sigma of the first free step.
+    """
+
+    def __init__(self, sampler, sigmas, steps: int):
+        name = sampler_name(sampler)
+        self.steps = steps
+        self.extra_calls = CALLS_PER_STEP.get(name, 1) - 1
+        if name == "sample_heunpp2":  # looks fewer steps ahead near the end
+            self.extra_calls = min(self.extra_calls, len(sigmas) - 1 - steps)
+        self.by_sigma = name in BY_SIGMA
+        self.last_sigma = float(sigmas[steps]) if self.by_sigma else None
+        self.callbacks = 0
+        self.calls = 0
+        self.calls_since = 0
+
+    def enter(self, sigma) -> bool:
+        """Note a model call at `sigma` ([B]) and say whether it is guided."""
+        if self.by_sigma:
+            guided = self.steps > 0 and float(sigma.flatten()[0]) > self.last_sigma
+        else:
+            guided = self.callbacks < self.steps or (
+                self.callbacks == self.steps and 0 < self.steps and self.calls_since < self.extra_calls
+            )
+        self.calls += 1
+        self.calls_since += 1
+        return guided
+
+    def called_back(self) -> None:
+        """Note that the sampler has finished the first evaluation of a step."""
+        self.callbacks += 1
+        self.calls_since = 0
+
+    def noise_is_guided(self, sigma) -> bool:
+        """Whether noise that the sampler injects now belongs to a guided step."""
+        if self.by_sigma:
+            return self.steps > 0 and float(sigma) > self.last_sigma
+        return self.callbacks <= self.steps

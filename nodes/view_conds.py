@@ -1,0 +1,203 @@
+"""Conditioning per view, in the host's own terms: each cond once per view, with the view as its area.
+
+Views (and the reference, last) stand side by side along the long axis. The host batches such conds by free memory,
+spreads them over GPUs, applies hooks and normalises regional masks within each view, all by itself.
+"""
+
+from __future__ import annotations
+
+import uuid
+
+import torch
+from comfy.conds import CONDNoiseShape
+from comfy.samplers import add_area_dims, encode_model_conds
+
+from .view_control import view_controls
+
+SPAN = "safa_span"  # cond key: (first, last) canvas column, last excluded; views centred in it take the cond
+REFERENCE = "safa_reference"  # cond key: this cond is the reference's alone
+
+
+def size_to_views(conds, model, device, noise, latent, mask, seed):
+    """Encode conds again for one view's size (SDXL's width and height), keeping what belongs to canvas places.
+
+    conds: the guider's processed conds by name, changed in place. noise, latent, mask: one view's.
+    """
+    for name, processed in conds.items():
+        sized = encode_model_conds(
+            model.extra_conds,
+            processed[:],
+            noise,
+            device,
+            name,
+            latent_image=latent,
+            denoise_mask=mask,
+            seed=seed,
+            latent_shapes=[noise.shape],
+        )
+        for whole, view in zip(processed, sized, strict=True):
+            for key, value in whole["model_conds"].items():
+                if isinstance(value, CONDNoiseShape):
+                    view["model_conds"][key] = value
+        conds[name] = sized
+
+
+class ViewConds:
+    """Turns the host's cond lists into lists for all views.
+
+    plan:    ViewPlan.
+    dims:    the canvas latent's dimensions without batch and channels.
+    axis:    its long axis, counted in [B, C, ...].
+    columns: canvas column of every side-by-side column, the reference's (if any) taken from the first view.
+    reference: whether there is one.
+    """
+
+    def __init__(self, plan, dims, axis: int, columns: torch.Tensor, reference: bool):
+        self.plan, self.dims, self.axis, self.columns = plan, tuple(dims), axis, columns
+        self.reference = reference
+        self._lists = {}
+        self._controls = {}
+
+    def of(self, conds: list[dict] | None, with_reference: bool) -> list[dict] | None:
+        """The conds of one list (positive, negative, ...) for every view; made once per list."""
+        if conds is None:
+            return None
+        key = (tuple(map(id, conds)), with_reference)
+        if key not in self._lists:
+            if len(self._lists) > 32:  # a node that builds new conds every step
+                self._lists.clear()
+            self._lists[key] = (conds[:], self._build(conds, with_reference))
+        return self._lists[key][1]
+
+    def _build(self, conds, with_reference):
+        canvas = [c for c in conds if REFERENCE not in c]
+        masks = [self._side_by_side_mask(c) for c in canvas]
+        self._fill_defaults(canvas, masks)
+        out = []
+        for cond, mask in zip(canvas, masks, strict=True):
+            placed = self._place(cond, mask)
+            out += [self._for_view(placed, i) for i in range(len(self.plan)) if self._takes(cond, i)]
+        if with_reference:
+            out += [self._for_reference(c) for c in self._reference_conds(conds)]
+        return out
+
+    def _takes(self, cond, i) -> bool:
+        """Whether view `i` is centred in the cond's span and meets its area."""
+        if SPAN in cond:
+            first, last = cond[SPAN]
+            centre = self.plan.starts[i] + self.plan.view / 2
+            if (centre - first) % self.plan.length >= last - first:
+                return False
+        along = self._area(cond)[self.axis - 2]
+        return any(along[0] <= c < along[1] for c in self.plan.indices(i).tolist())
+
+    def _area(self, cond) -> list[tuple[int, int]]:
+        """(first, last excluded) of the cond's area on the canvas, per dimension."""
+        if "area" not in cond:
+            return [(0, d) for d in self.dims]
+        area = add_area_dims(list(cond["area"]), len(self.dims))
+        sizes, offsets = area[: len(self.dims)], area[len(area) // 2 :]
+        return [(o, min(o + s, d)) for s, o, d in zip(sizes, offsets, self.dims, strict=False)]
+
+    def _side_by_side_mask(self, cond) -> torch.Tensor:
+        """The cond's mask and area as one mask on all views, [b, ...side by side].
+
+        A view keeps the model's length, so an area that covers part of it masks the prediction instead of cutting
+        the view; the host's soft edge of 8 latents stays where the user drew the area.
+        """
+        device = self.columns.device
+        mask = cond["mask"] if "mask" in cond else torch.ones((1, *self.dims), device=device)
+        mask = mask.expand(-1, *self.dims)
+        if "area" in cond:
+            mask = mask * self._soft_area(cond, device)
+        return mask.index_select(self.axis - 1, self.columns)
+
+    def _soft_area(self, cond, device) -> torch.Tensor:
+        soft = torch.zeros(self.dims, device=device)
+        box = self._area(cond)
+        inside = torch.ones([last - first for first, last in box], device=device)
+        for d, (first, last) in enumerate(box):
+            if "mask" in cond:
+                break
+            edge = min(8, (last - first) // 4)
+            ramp = torch.arange(1, edge + 1, device=device) / max(edge, 1)
+            shape = [-1 if i == d else 1 for i in range(len(box))]
+            if first != 0:
+                inside.narrow(d, 0, edge).mul_(ramp.reshape(shape))
+            if last < self.dims[d]:
+                inside.narrow(d, last - first - edge, edge).mul_(ramp.flip(0).reshape(shape))
+        soft[tuple(slice(first, last) for first, last in box)] = inside
+        return soft
+
+    def _fill_defaults(self, conds, masks) -> None:
+        """Give the host's "default" conds the places that no other cond claims."""
+        if not any("default" in c for c in conds):
+            return
+        claimed = sum(
+            m * c.get("mask_strength", 1.0) * c.get("strength", 1.0)
+            for c, m in zip(conds, masks, strict=True)
+            if "default" not in c
+        )
+        for i, cond in enumerate(conds):
+            if "default" in cond:
+                masks[i] = torch.relu(1.0 - claimed)
+                conds[i] = {k: v for k, v in cond.items() if k not in ("default", "mask_strength", "area")}
+
+    def _place(self, cond, mask) -> dict:
+        """The cond laid out side by side; a view is then only an area of it."""
+        placed = {k: v for k, v in cond.items() if k not in ("area", SPAN)}
+        placed["safa_box"] = self._area(cond)
+        placed["mask"] = mask
+        placed["model_conds"] = {
+            k: CONDNoiseShape(v.cond.index_select(self.axis, self.columns)) if isinstance(v, CONDNoiseShape) else v
+            for k, v in cond["model_conds"].items()
+        }
+        return placed
+
+    def _window(self, cond, i, box) -> dict:
+        sizes, offsets = [b - a for a, b in box], [a for a, _ in box]
+        sizes[self.axis - 2], offsets[self.axis - 2] = self.plan.view, i * self.plan.view
+        # stable from step to step, and another one per view: caches such as EasyCache's key on it
+        name = uuid.uuid5(cond["uuid"], f"view {i}")
+        return {**{k: v for k, v in cond.items() if k != "safa_box"}, "area": (*sizes, *offsets), "uuid": name}
+
+    def _for_view(self, placed, i) -> dict:
+        out = self._window(placed, i, placed["safa_box"])
+        if "control" in placed:
+            control = placed["control"]
+            if id(control) not in self._controls:
+                self._controls[id(control)] = view_controls(control, self.plan, self.dims, self.axis)
+            out["control"] = self._controls[id(control)][i]
+        if "gligen" in placed:
+            out["gligen"] = self._shifted_boxes(placed["gligen"], i)
+        return out
+
+    def _shifted_boxes(self, gligen, i):
+        kind, model, boxes = gligen
+        if kind != "position":
+            return gligen
+        moved = []
+        for embedding, height, width, y, x in boxes:
+            size, at = [height, width], [y, x]
+            along = self.axis - len(self.dims)
+            start = (at[along] - self.plan.starts[i] + size[along]) % self.plan.length - size[along]
+            first, last = max(0, start), min(self.plan.view, start + size[along])
+            if first < last:
+                size[along], at[along] = last - first, first
+                moved.append((embedding, *size, *at))
+        return ("position", model, moved) if moved else ("empty", model, [])
+
+    def _reference_conds(self, conds) -> list[dict]:
+        """What the reference is told: its own conds, else those that mean the whole canvas, else all of them."""
+        own = [c for c in conds if REFERENCE in c]
+        everywhere = [c for c in conds if not {SPAN, "area", "mask", "default"} & c.keys()]
+        return own or everywhere or conds
+
+    def _for_reference(self, cond) -> dict:
+        mask = torch.ones((1, *self.dims), device=self.columns.device)
+        ones = mask.index_select(self.axis - 1, self.columns)
+        dropped = {"area", SPAN, REFERENCE, "default", "mask_strength"}
+        if REFERENCE not in cond:  # a hint belongs to a place on the canvas
+            dropped |= {"control", "gligen"}
+        placed = self._place({k: v for k, v in cond.items() if k not in dropped}, ones)
+        return self._window(placed, len(self.plan), placed["safa_box"])
