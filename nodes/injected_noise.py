@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 
 import torch
+
 from comfy.k_diffusion.sampling import BrownianTreeNoiseSampler, default_noise_sampler
 
 from .schedule import sampler_name
@@ -26,9 +27,7 @@ def takes_noise_sampler(sampler) -> bool:
     function = getattr(sampler, "sampler_function", None)
     if function is None:
         return False
-    return (
-        "noise_sampler" in inspect.signature(function).parameters or sampler_name(sampler) == "dpm_adaptive_function"
-    )
+    return "noise_sampler" in inspect.signature(function).parameters or sampler_name(sampler) == "dpm_adaptive_function"
 
 
 def host_noise_sampler(sampler, x: torch.Tensor, sigmas, seed):

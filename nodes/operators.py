@@ -50,7 +50,7 @@ class SaFaSelfLoopSwap(io.ComfyNode):
                     "Make-An-Audio 2). 0 for all models with a 2-D VAE. Must be below the overlap.",
                 ),
             ],
-            outputs=[SaFaJoin.Output(display_name="join", tooltip="Connect to the join of SaFa Sampler or Model Patch.")],
+            outputs=[SaFaJoin.Output(display_name="join", tooltip="For SaFa Sampler or SaFa Model Patch.")],
         )
 
     @classmethod
@@ -79,7 +79,7 @@ class SaFaOverlapAverage(io.ComfyNode):
                     "(MD*).",
                 ),
             ],
-            outputs=[SaFaJoin.Output(display_name="join", tooltip="Connect to the join of SaFa Sampler or Model Patch.")],
+            outputs=[SaFaJoin.Output(display_name="join", tooltip="For SaFa Sampler or SaFa Model Patch.")],
         )
 
     @classmethod
@@ -114,7 +114,8 @@ class SaFaReferenceSwap(io.ComfyNode):
                     default=1,
                     min=1,
                     max=4096,
-                    tooltip="Swap interval w, in latent columns or rows: every second group of w follows the reference.",
+                    tooltip="Swap interval w, in latent columns or rows: every second group of w follows the "
+                    "reference.",
                 ),
                 io.Combo.Input(
                     "axis",
@@ -135,9 +136,7 @@ class SaFaReferenceSwap(io.ComfyNode):
                     "Not connected: noise (or, with denoise below 1, the canvas's first view).",
                 ),
             ],
-            outputs=[
-                SaFaGuide.Output(display_name="guide", tooltip="Connect to the guide of SaFa Sampler or Model Patch.")
-            ],
+            outputs=[SaFaGuide.Output(display_name="guide", tooltip="For SaFa Sampler or SaFa Model Patch.")],
         )
 
     @classmethod

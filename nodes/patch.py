@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import comfy.model_management
 import torch
+
+import comfy.model_management
 from comfy.patcher_extension import WrappersMP
 from comfy.sampler_helpers import convert_cond
 
@@ -92,7 +93,17 @@ class JointPatch:
         return executor(model, shape, conds, *args, **kwargs)
 
     def sampler_sample(
-        self, executor, guider, sigmas, extra_args, callback, noise, latent_image=None, denoise_mask=None, *args, **kwargs
+        self,
+        executor,
+        guider,
+        sigmas,
+        extra_args,
+        callback,
+        noise,
+        latent_image=None,
+        denoise_mask=None,
+        *args,
+        **kwargs,
     ):
         sampler = executor.class_obj
         if latent_image is None:

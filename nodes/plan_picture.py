@@ -57,7 +57,8 @@ def _ruler(draw, font, plan, scale, unit, y):
         value = plan.length * scale * k / 8
         text = f"{value:.4g} {unit}" if k == 8 else f"{value:.4g}"
         width = draw.textlength(text, font)
-        draw.text((min(max(MARGIN, _x(plan, plan.length * k / 8) - width / 2), WIDTH - width - 4), y), text, FAINT, font)
+        x = _x(plan, plan.length * k / 8) - width / 2
+        draw.text((min(max(MARGIN, x), WIDTH - width - 4), y), text, FAINT, font)
 
 
 def _legend(draw, font, loop, y):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 
-import comfy.model_management
 import torch
+
+import comfy.model_management
 from comfy_api.latest import io, ui
 
 from ..safa_core import plan_views
@@ -46,8 +47,8 @@ class SaFaSubviewPlanner(io.ComfyNode):
                     "unit",
                     options=["seconds", "pixels", "latent"],
                     default="pixels",
-                    tooltip="What `length`, `view` and `height` are counted in: seconds for sound, pixels for pictures, "
-                    "latent columns for both.",
+                    tooltip="What `length`, `view` and `height` are counted in: seconds for sound, pixels for "
+                    "pictures, latent columns for both.",
                 ),
                 io.Float.Input(
                     "view",
@@ -98,16 +99,16 @@ class SaFaSubviewPlanner(io.ComfyNode):
         )
 
     @classmethod
-    def execute(
-        cls, model, length, unit, view, overlap, loop, height, batch_size, latent=None
-    ) -> io.NodeOutput:
+    def execute(cls, model, length, unit, view, overlap, loop, height, batch_size, latent=None) -> io.NodeOutput:
         facts = model_facts(model)
         scale = _scale(facts, unit)
         said = []
         view_columns = _columns(view, scale, "view", unit, said) if view else facts.view
         if latent is None:
-            columns = _columns(length, scale, "length", unit, said) if length else _paper_length(
-                facts, view_columns, overlap, loop
+            columns = (
+                _columns(length, scale, "length", unit, said)
+                if length
+                else _paper_length(facts, view_columns, overlap, loop)
             )
             rows = _rows(facts, height, unit, said)
             latent = _empty(facts, rows, columns, batch_size)
@@ -115,8 +116,8 @@ class SaFaSubviewPlanner(io.ComfyNode):
         columns = latent["samples"].shape[axis]
         if columns < view_columns:
             raise ValueError(
-                f"{WHO}: the canvas is {_measure(columns, facts)} long, but one view is {_measure(view_columns, facts)}; "
-                "ask for at least one view, or set a smaller `view`."
+                f"{WHO}: the canvas is {_measure(columns, facts)} long, but one view is "
+                f"{_measure(view_columns, facts)}; ask for at least one view, or set a smaller `view`."
             )
         try:
             views = plan_views(columns, view_columns, overlap, loop)
@@ -187,7 +188,8 @@ def _long_axis(facts: ModelFacts, samples) -> int:
     """The dimension of [B, C, ...] that is long; refuses what this model cannot sample (ValueError)."""
     if samples.is_nested:
         raise ValueError(f"{WHO}: expected one latent, got a pack of several (audio with video); split it first.")
-    if samples.shape[1] != facts.channels or samples.ndim not in {facts.dimensions + 2, 4 if facts.dimensions > 1 else 3}:
+    dimensions = {facts.dimensions + 2, 4 if facts.dimensions > 1 else 3}
+    if samples.shape[1] != facts.channels or samples.ndim not in dimensions:
         raise ValueError(
             f"{WHO}: {facts.name} needs a latent of {facts.channels} channels and {facts.dimensions} dimensions more, "
             f"got {list(samples.shape)}; use an empty latent for this model or leave `latent` free."

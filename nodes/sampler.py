@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import comfy.samplers
-import nodes as host_nodes
 from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
+
+import nodes as host_nodes
 
 from ..safa_core import SwapJoin
 from .patch import JointPatch
@@ -69,7 +70,13 @@ class SaFaSampler(io.ComfyNode):
                 ),
                 io.Int.Input("steps", default=20, min=1, max=10000, tooltip="Denoising steps."),
                 io.Float.Input(
-                    "cfg", default=7.0, min=0.0, max=100.0, step=0.1, round=0.01, tooltip="Classifier-free guidance scale."
+                    "cfg",
+                    default=7.0,
+                    min=0.0,
+                    max=100.0,
+                    step=0.1,
+                    round=0.01,
+                    tooltip="Classifier-free guidance scale.",
                 ),
                 io.Combo.Input(
                     "sampler_name",

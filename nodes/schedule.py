@@ -1,4 +1,4 @@
-"""Which model calls of a sampler fall into the guided steps (the first K = round(rate * T), section 2 of the design)."""
+"""Which model calls of a sampler fall into the guided steps, the first K = round(rate * T)."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import uuid
 
 import torch
+
 from comfy.conds import CONDNoiseShape
 from comfy.samplers import add_area_dims, encode_model_conds
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 
-import comfy.utils
 import torch
+
+import comfy.utils
 
 
 def view_controls(control, plan, dims, axis: int) -> list:
@@ -22,8 +23,7 @@ def _chain(control):
     """The control, those before it, and their copies on other GPUs."""
     while control is not None:
         yield control
-        for clone in getattr(control, "multigpu_clones", {}).values():
-            yield clone
+        yield from control.multigpu_clones.values()
         control = control.previous_controlnet
 
 

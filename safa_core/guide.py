@@ -56,4 +56,3 @@ class ReferenceGuide:
             raise ValueError(f"Expected `interval` below the longest middle of {longest} columns, got {self.interval}.")
         pattern = swap_pattern(plan.length, self.interval).bool()
         return (pattern[position] & middle).expand(rows, -1), local[0]
-
