@@ -9,6 +9,7 @@ Standard library only; the syntax is kept old, so that an old Python reaches the
 import argparse
 import ast
 import collections
+import contextlib
 import errno
 import hashlib
 import importlib.util
@@ -118,8 +119,7 @@ def own_python(folder):
 
 def find_host():
     folder = host_folder()
-    managed = folder == HOST
-    return Host(folder, venv_python(VENV) if managed else own_python(folder), managed)
+    return Host(folder, venv_python(VENV), True) if folder == HOST else Host(folder, own_python(folder), False)
 
 
 def call(*command, env=None):
@@ -168,7 +168,7 @@ def requirement_lines(path):
 
 def fingerprint():
     """Changes with everything that `setup` would install."""
-    listed = [line for folder in (ROOT, HOST) for line in requirement_lines(folder / "requirements.txt")]
+    listed = requirement_lines(ROOT / "requirements.txt") + requirement_lines(HOST / "requirements.txt")
     return hashlib.sha256("\n".join([*TORCH, *TEST_TOOLS, *listed]).encode()).hexdigest()
 
 
@@ -230,7 +230,8 @@ def prepare(python):
         return
     check_space(shutil.disk_usage(str(ROOT)).free, (1 if stamp.exists() else 8) * GIB)
     if not succeeds(python, "-m", "pip", "--version"):
-        call(sys.executable, "-m", "venv", VENV)
+        gone = python.is_symlink() and not python.exists()  # the Python it was made with was removed
+        call(sys.executable, "-m", "venv", *(["--clear"] if gone else []), VENV)
     if not unpacked:
         fetch_comfyui(python)
     install(python)
@@ -297,8 +298,7 @@ def check_port(listen, port):
             try:
                 probe.bind((address, port))
             except (OSError, OverflowError) as error:
-                advice = "stop what uses it, or choose another --port"
-                raise Stop(f"Port {port} at {address} cannot be used ({error}): {advice}.") from None
+                raise Stop(f"Port {port} at {address} is not free ({error}): choose another --port.") from None
 
 
 def serve_command(host, options, rest):
@@ -318,15 +318,15 @@ def serve_command(host, options, rest):
 def serve(options, rest):
     check_port(options.listen, options.port)
     command = serve_command(ready(), options, rest)
-    (DATA / "user").mkdir(exist_ok=True)
+    for place in ("user", "output", "models/checkpoints"):
+        (DATA / place).mkdir(parents=True, exist_ok=True)
     say("$ " + " ".join(command))
     if os.name != "nt":
         os.execv(command[0], command)  # Ctrl-C and signals reach the server itself
     server = subprocess.Popen(command)
-    try:
-        return server.wait()
-    except KeyboardInterrupt:
-        return server.wait()  # the console has sent Ctrl-C to the server too
+    with contextlib.suppress(KeyboardInterrupt):  # the console has sent Ctrl-C to the server too
+        server.wait()
+    return server.wait()
 
 
 def in_host(host, *command):

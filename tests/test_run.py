@@ -221,6 +221,18 @@ def test_a_changed_requirement_is_installed(name, managed, monkeypatch):
     assert installed == [python]
 
 
+def test_a_venv_whose_python_was_removed_is_made_anew(managed, monkeypatch):
+    python = run.venv_python(run.VENV)
+    python.unlink()
+    python.symlink_to(run.VENV / "removed")
+    called = []
+    monkeypatch.setattr(run, "check_space", lambda free, needed: None)
+    monkeypatch.setattr(run, "call", lambda *command: called.append(command))
+    monkeypatch.setattr(run, "install", lambda python: None)
+    run.prepare(python)
+    assert called == [(sys.executable, "-m", "venv", "--clear", run.VENV)]
+
+
 # The host
 
 
@@ -310,7 +322,7 @@ def test_an_occupied_port_is_named():
         other.listen()
         port = other.getsockname()[1]
         line = refused("serve", "--port", str(port))
-    assert line.startswith(f"run.py: Port {port} at 127.0.0.1 cannot be used")
+    assert line.startswith(f"run.py: Port {port} at 127.0.0.1 is not free")
     assert "--port" in line.split(":", 2)[-1]
 
 
