@@ -10,7 +10,7 @@ from ..safa_core.fold import ViewFold, on_axes, short_axis
 from .finite import FiniteWatch
 from .injected_noise import TiedNoise, host_noise_sampler, takes_noise_sampler
 from .schedule import GuidedCalls, guided_steps, moves_on_its_own, sampler_name
-from .view_conds import ViewConds, size_to_views
+from .view_conds import SPAN, ViewConds, size_to_views
 
 REFERENCE_SEED = 0x5AFA  # the reference's noise: the user's seed, another stream
 
@@ -31,14 +31,15 @@ class JointRun:
         rows = 1 if rows_axis is None else noise.shape[rows_axis]
         self.fold = ViewFold(self.plan, patch.join.weights(self.plan, rows), ndim, self.axis, device, noise.dtype)
         self.watch = FiniteWatch(patch.who, self._view_name)
-        self.whole = self.length == self.view and len(self.plan) == 1 and patch.guide is None
+        spans = any(SPAN in c for conds in guider.conds.values() for c in conds)
+        self.whole = self.length == self.view and len(self.plan) == 1 and patch.guide is None and not spans
         self.guided = False
         self.called = False
         self.held = {}
         self.warned = False
         first = self.plan.indices(0).to(device)
         self.views_of_conds = ViewConds(
-            self.plan, noise.shape[2:], self.axis, torch.cat([self.fold.columns, first]), patch.guide is not None
+            self.plan, noise.shape[2:], self.axis, torch.cat([self.fold.columns, first]), patch.who
         )
         self._fit_conds(guider, noise, latent_image, denoise_mask, first)
         if patch.guide is None:
@@ -168,7 +169,7 @@ class JointRun:
             return executor(model, conds, x, timestep, model_options)
         with_reference = self.patch.guide is not None and (self.patch.finish_reference or self._guidance_left())
         columns = self.state_columns if with_reference else self.fold.columns
-        views = [self.views_of_conds.of(c, with_reference) for c in conds]
+        views = [self.views_of_conds.of(c, with_reference, timestep) for c in conds]
         outs = executor(model, views, x.index_select(self.axis, columns), timestep, model_options)
         return [self._join(i, cond, out, with_reference) for i, (cond, out) in enumerate(zip(conds, outs, strict=True))]
 

@@ -6,12 +6,11 @@ import torch
 
 import comfy.model_management
 from comfy.patcher_extension import WrappersMP
-from comfy.sampler_helpers import convert_cond
 
 from ..safa_core.joins import Join
 from .canvas import Canvas, Guide
 from .joint_run import JointRun
-from .view_conds import REFERENCE
+from .view_conds import add_reference_prompt
 
 KEY = "safa"
 
@@ -78,8 +77,7 @@ class JointPatch:
             raise ValueError(f"{self.who}: Context Windows and SaFa both cut the canvas; remove one of them.")
         self.check(guider.model_patcher, noise)
         if self.guide is not None and self.guide.conditioning is not None:
-            own = convert_cond(self.guide.conditioning)
-            guider.conds["positive"] = guider.conds["positive"] + [{**c, REFERENCE: True} for c in own]
+            add_reference_prompt(guider.conds, self.guide.conditioning)
         return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
 
     def prepare_sampling(self, executor, model, noise_shape, conds, *args, **kwargs):

@@ -11,12 +11,27 @@ import uuid
 import torch
 
 from comfy.conds import CONDNoiseShape
+from comfy.sampler_helpers import convert_cond
 from comfy.samplers import add_area_dims, encode_model_conds
 
-from .view_control import view_controls
+from .view_control import ViewControl
 
 SPAN = "safa_span"  # cond key: (first, last) canvas column, last excluded; views centred in it take the cond
 REFERENCE = "safa_reference"  # cond key: this cond is the reference's alone
+REFERENCE_CONTROL = "safa_reference_control"  # cond key: what the reference gets in place of the cond's control
+
+
+def add_reference_prompt(conds: dict, prompt) -> None:
+    """Add the reference's own prompt, a host CONDITIONING, to the guider's conds by name.
+
+    The host would apply its control to the canvas's negative (Apply ControlNet without "Advanced" asks for that).
+    """
+    own = convert_cond(prompt)
+    hints = [c["control"] for c in own if c.get("control_apply_to_uncond")]
+    if hints:
+        for name in conds.keys() - {"positive"}:
+            conds[name] = [{**c, REFERENCE_CONTROL: hints[-1]} for c in conds[name]]
+    conds["positive"] = conds["positive"] + [{**c, REFERENCE: True, "control_apply_to_uncond": False} for c in own]
 
 
 def size_to_views(conds, model, device, noise, latent, mask, seed):
@@ -38,9 +53,14 @@ def size_to_views(conds, model, device, noise, latent, mask, seed):
         )
         for whole, view in zip(processed, sized, strict=True):
             for key, value in whole["model_conds"].items():
-                if isinstance(value, CONDNoiseShape):
+                if isinstance(value, CONDNoiseShape) and REFERENCE not in whole:
                     view["model_conds"][key] = value
         conds[name] = sized
+
+
+def _due(cond, timestep) -> bool:
+    """Whether the host runs a cond at this sigma."""
+    return cond.get("timestep_end", 0.0) <= timestep[0] <= cond.get("timestep_start", torch.inf)
 
 
 class ViewConds:
@@ -50,24 +70,30 @@ class ViewConds:
     dims:    the canvas latent's dimensions without batch and channels.
     axis:    its long axis, counted in [B, C, ...].
     columns: canvas column of every side-by-side column, the reference's (if any) taken from the first view.
-    reference: whether there is one.
+    who:     the node's name in messages.
     """
 
-    def __init__(self, plan, dims, axis: int, columns: torch.Tensor, reference: bool):
-        self.plan, self.dims, self.axis, self.columns = plan, tuple(dims), axis, columns
-        self.reference = reference
+    def __init__(self, plan, dims, axis: int, columns: torch.Tensor, who: str):
+        self.plan, self.dims, self.axis, self.columns, self.who = plan, tuple(dims), axis, columns, who
         self._lists = {}
         self._controls = {}
+        self._places = {}
 
-    def of(self, conds: list[dict] | None, with_reference: bool) -> list[dict] | None:
-        """The conds of one list (positive, negative, ...) for every view; made once per list."""
+    def of(self, conds: list[dict] | None, with_reference: bool, timestep: torch.Tensor) -> list[dict] | None:
+        """The conds of one list (positive, negative, ...) for every view; made once per list.
+
+        timestep: [B], the sigma of this model call. Which conds are due at it decides what is left to the "default"
+        ones.
+        """
         if conds is None:
             return None
-        key = (tuple(map(id, conds)), with_reference)
+        due = [c for c in conds if _due(c, timestep)] if any("default" in c for c in conds) else conds
+        key = (tuple(map(id, due)), with_reference)
         if key not in self._lists:
             if len(self._lists) > 32:  # a node that builds new conds every step
                 self._lists.clear()
-            self._lists[key] = (conds[:], self._build(conds, with_reference))
+            self._check_spans([c for c in conds if REFERENCE not in c])
+            self._lists[key] = (due[:], self._build(due, with_reference))
         return self._lists[key][1]
 
     def _build(self, conds, with_reference):
@@ -77,20 +103,30 @@ class ViewConds:
         out = []
         for cond, mask in zip(canvas, masks, strict=True):
             placed = self._place(cond, mask)
-            out += [self._for_view(placed, i) for i in range(len(self.plan)) if self._takes(cond, i)]
+            seen = mask.unflatten(self.axis - 1, (-1, self.plan.view)).movedim(self.axis - 1, 0).flatten(1).any(1)
+            out += [self._for_view(placed, i) for i in range(len(self.plan)) if seen[i]]
         if with_reference:
             out += [self._for_reference(c) for c in self._reference_conds(conds)]
         return out
 
-    def _takes(self, cond, i) -> bool:
-        """Whether view `i` is centred in the cond's span and meets its area."""
-        if SPAN in cond:
-            first, last = cond[SPAN]
-            centre = self.plan.starts[i] + self.plan.view / 2
-            if (centre - first) % self.plan.length >= last - first:
-                return False
-        along = self._area(cond)[self.axis - 2]
-        return any(along[0] <= c < along[1] for c in self.plan.indices(i).tolist())
+    def _in_span(self, cond, i) -> bool:
+        """Whether view `i` is centred in the cond's span."""
+        if SPAN not in cond:
+            return True
+        first, last = cond[SPAN]
+        offset = self.plan.starts[i] + self.plan.view / 2 - first
+        return 0 <= (offset % self.plan.length if self.plan.loop else offset) < last - first
+
+    def _check_spans(self, conds) -> None:
+        """Refuse spans that leave a view without any prompt (ValueError)."""
+        for i in range(len(self.plan)):
+            if conds and not any(self._in_span(c, i) for c in conds):
+                first = self.plan.starts[i]
+                raise ValueError(
+                    f"{self.who}: no prompt is for view {i + 1} of {len(self.plan)} (latent columns {first} to "
+                    f"{first + self.plan.view - 1}), whose middle lies in none of the prompts' spans; let the spans "
+                    "cover the canvas, or add a prompt without a span."
+                )
 
     def _area(self, cond) -> list[tuple[int, int]]:
         """(first, last excluded) of the cond's area on the canvas, per dimension."""
@@ -98,10 +134,16 @@ class ViewConds:
             return [(0, d) for d in self.dims]
         area = add_area_dims(list(cond["area"]), len(self.dims))
         sizes, offsets = area[: len(self.dims)], area[len(area) // 2 :]
-        return [(o, min(o + s, d)) for s, o, d in zip(sizes, offsets, self.dims, strict=False)]
+        box = [(o, min(o + s, d)) for s, o, d in zip(sizes, offsets, self.dims, strict=False)]
+        if any(first >= last for first, last in box):
+            raise ValueError(
+                f"{self.who}: a prompt's area begins at latent {list(offsets)}, outside the canvas of "
+                f"{list(self.dims)}; move the area or plan a larger canvas."
+            )
+        return box
 
     def _side_by_side_mask(self, cond) -> torch.Tensor:
-        """The cond's mask and area as one mask on all views, [b, ...side by side].
+        """The cond's mask, area and span as one mask on all views, [b, ...side by side].
 
         A view keeps the model's length, so an area that covers part of it masks the prediction instead of cutting
         the view; the host's soft edge of 8 latents stays where the user drew the area.
@@ -111,7 +153,13 @@ class ViewConds:
         mask = mask.expand(-1, *self.dims)
         if "area" in cond:
             mask = mask * self._soft_area(cond, device)
-        return mask.index_select(self.axis - 1, self.columns)
+        mask = mask.index_select(self.axis - 1, self.columns[: len(self.plan) * self.plan.view])
+        return mask * self._span_mask(cond)
+
+    def _span_mask(self, cond) -> torch.Tensor:
+        in_span = torch.tensor([self._in_span(cond, i) for i in range(len(self.plan))], device=self.columns.device)
+        shape = [-1 if d == self.axis - 2 else 1 for d in range(len(self.dims))]
+        return in_span.repeat_interleave(self.plan.view).reshape(shape)
 
     def _soft_area(self, cond, device) -> torch.Tensor:
         soft = torch.zeros(self.dims, device=device)
@@ -141,8 +189,8 @@ class ViewConds:
         )
         for i, cond in enumerate(conds):
             if "default" in cond:
-                masks[i] = torch.relu(1.0 - claimed)
-                conds[i] = {k: v for k, v in cond.items() if k not in ("default", "mask_strength", "area")}
+                masks[i] = torch.relu(1.0 - claimed) * self._span_mask(cond)
+                conds[i] = {k: v for k, v in cond.items() if k not in ("default", "mask_strength", "strength", "area")}
 
     def _place(self, cond, mask) -> dict:
         """The cond laid out side by side; a view is then only an area of it."""
@@ -150,10 +198,16 @@ class ViewConds:
         placed["safa_box"] = self._area(cond)
         placed["mask"] = mask
         placed["model_conds"] = {
-            k: CONDNoiseShape(v.cond.index_select(self.axis, self.columns)) if isinstance(v, CONDNoiseShape) else v
+            k: CONDNoiseShape(self._side_by_side(v.cond)) if isinstance(v, CONDNoiseShape) else v
             for k, v in cond["model_conds"].items()
         }
         return placed
+
+    def _side_by_side(self, noise_like: torch.Tensor) -> torch.Tensor:
+        """A canvas-sized or (a cond of the reference's own) view-sized tensor on all views."""
+        if noise_like.shape[self.axis] == self.plan.length:
+            return noise_like.index_select(self.axis, self.columns)
+        return noise_like.repeat([len(self.plan) + 1 if d == self.axis else 1 for d in range(noise_like.ndim)])
 
     def _window(self, cond, i, box) -> dict:
         sizes, offsets = [b - a for a, b in box], [a for a, _ in box]
@@ -167,8 +221,9 @@ class ViewConds:
         if "control" in placed:
             control = placed["control"]
             if id(control) not in self._controls:
-                self._controls[id(control)] = view_controls(control, self.plan, self.dims, self.axis)
-            out["control"] = self._controls[id(control)][i]
+                self._controls[id(control)] = ViewControl(control, self.plan, self.dims, self.axis, self._places)
+            self._places[out["uuid"]] = (i, out["area"])
+            out["control"] = self._controls[id(control)]
         if "gligen" in placed:
             out["gligen"] = self._shifted_boxes(placed["gligen"], i)
         return out
@@ -200,5 +255,8 @@ class ViewConds:
         dropped = {"area", SPAN, REFERENCE, "default", "mask_strength"}
         if REFERENCE not in cond:  # a hint belongs to a place on the canvas
             dropped |= {"control", "gligen"}
-        placed = self._place({k: v for k, v in cond.items() if k not in dropped}, ones)
+        cond = {k: v for k, v in cond.items() if k not in dropped}
+        if REFERENCE_CONTROL in cond:
+            cond["control"] = cond.pop(REFERENCE_CONTROL)
+        placed = self._place(cond, ones)
         return self._window(placed, len(self.plan), placed["safa_box"])

@@ -7,32 +7,74 @@ import copy
 import torch
 
 import comfy.utils
+from comfy.controlnet import broadcast_image_to
 
 
-def view_controls(control, plan, dims, axis: int) -> list:
-    """One copy of a host control per view, with the hint (and its mask) cut to the view; chained controls too.
+class ViewControl:
+    """A host control that gives each view its own piece of the hint (and of its mask); chained controls too.
 
-    control: comfy.controlnet.ControlBase, already prepared for the run. dims: canvas latent size; axis: long axis in
-    [B, C, ...]. The copies share the weights; nothing of `control` changes.
+    It stands in for the control in the conds of all views, so that the host still runs views together. The weights
+    are shared, and nothing of the control changes.
+
+    control: comfy.controlnet.ControlBase, already prepared for the run. dims: canvas latent size. axis: long axis in
+    [B, C, ...]. places: filled by the caller, (view, area in the host's form) of every cond by its uuid.
     """
-    hints = _canvas_hints(control, dims)
-    return [_cut(control, hints, plan, i, axis - len(dims) - 2) for i in range(len(plan))]
+
+    def __init__(self, control, plan, dims, axis: int, places: dict):
+        self.control, self.plan, self.places = control, plan, places
+        self.axis = axis - len(dims) - 2  # from the end, as hints have no time
+        self.hints = {id(c): _canvas_hints(c, dims) for c in _chain(control)}
+        self.batches = {}
+        self.on_device = {d: ViewControl(c, plan, dims, axis, places) for d, c in control.multigpu_clones.items()}
+
+    def get_instance_for_device(self, device):
+        return self.on_device.get(device, self)
+
+    def get_control(self, x_noisy, t, cond, batched_number, transformer_options):
+        """The host's call for a batch of conds, whose uuids tell which views they are."""
+        places = tuple(self.places[u] for u in transformer_options["uuids"])
+        each = x_noisy.shape[0] // batched_number
+        if (places, each) not in self.batches:
+            if len(self.batches) > 2 * len(self.plan):  # free memory changes, and with it what the host runs together
+                self.batches.clear()
+            self.batches[places, each] = self._cut(self.control, places, each)
+        return self.batches[places, each].get_control(x_noisy, t, cond, batched_number, transformer_options)
+
+    def _cut(self, control, places, each: int):
+        """A copy of the control with the hints of these places, `each` times."""
+        own = copy.copy(control)
+        (hint, *extra), ratio = self.hints[id(control)]
+        own.cond_hint_original = None if hint is None else self._pieces(hint, ratio, places, each)
+        own.extra_concat_orig = [self._pieces(e, ratio, places, each) for e in extra]
+        own.cond_hint = None
+        if hasattr(own, "control_input"):  # T2I adapters keep their output for the whole run
+            own.control_input = None
+        own.multigpu_clones = {}
+        if control.previous_controlnet is not None:
+            own.previous_controlnet = self._cut(control.previous_controlnet, places, each)
+        return own
+
+    def _pieces(self, hint, ratio: int, places, each: int):
+        pieces = []
+        for view, area in places:
+            columns = self.plan.starts[view] * ratio + torch.arange(self.plan.view * ratio)
+            piece = hint.index_select(self.axis, (columns % (self.plan.length * ratio)).to(hint.device))
+            across = -3 - self.axis
+            size, offset = area[: len(area) // 2][across], area[len(area) // 2 :][across]
+            piece = piece.narrow(across, offset * ratio, size * ratio)
+            pieces.append(piece.expand(each, -1, -1, -1) if len(piece) == 1 else broadcast_image_to(piece, each, 1))
+        return torch.cat(pieces)
 
 
 def _chain(control):
-    """The control, those before it, and their copies on other GPUs."""
+    """The control and those before it."""
     while control is not None:
         yield control
-        yield from control.multigpu_clones.values()
         control = control.previous_controlnet
 
 
-def _canvas_hints(control, dims) -> dict[int, tuple[list[torch.Tensor], int]]:
-    """Every hint in the chain at the canvas's size in pixels, and the pixels per latent, by the control's id."""
-    return {id(c): _canvas_hint(c, dims) for c in _chain(control)}
-
-
-def _canvas_hint(control, dims):
+def _canvas_hints(control, dims) -> tuple[list[torch.Tensor], int]:
+    """The control's hint and what is concatenated to it, at the canvas's size in pixels; and the pixels per latent."""
     ratio = control.compression_ratio
     if control.vae is not None:
         ratio *= control.vae.spacial_compression_encode()
@@ -43,18 +85,3 @@ def _canvas_hint(control, dims):
         for h in hints
     ]
     return sized, ratio
-
-
-def _cut(control, hints, plan, i: int, axis: int):
-    own = copy.copy(control)
-    (hint, *extra), ratio = hints[id(control)]
-    pixels = (plan.starts[i] * ratio + torch.arange(plan.view * ratio)) % (plan.length * ratio)
-    own.cond_hint_original = None if hint is None else hint.index_select(axis, pixels.to(hint.device))
-    own.extra_concat_orig = [e.index_select(axis, pixels.to(e.device)) for e in extra]
-    own.cond_hint = None
-    if hasattr(own, "control_input"):  # T2I adapters keep their output for the whole run
-        own.control_input = None
-    if control.previous_controlnet is not None:
-        own.previous_controlnet = _cut(control.previous_controlnet, hints, plan, i, axis)
-    own.multigpu_clones = {d: _cut(c, hints, plan, i, axis) for d, c in control.multigpu_clones.items()}
-    return own
