@@ -1,0 +1,198 @@
+"""What joint diffusion costs: a panorama latent [1, 4, 64, 400] with CFG on a slim SD1.5, method by method.
+
+    python run.py bench [--steps 4] [--json FILE]
+
+Each method runs in a process of its own, so that its memory is its own. Within it, sampling steps alternate with the
+bare model on the very same batches, so the ratio does not depend on what else the machine does. Columns:
+
+windows   model windows per step (positive and negative counted apart)
+batches   model calls per step
+s/step    seconds per sampling step
+bare      seconds for the bare model on the same batches
+ratio     s/step over bare
+outside   share of a step spent outside the model's forward, from clocks around it
+memory    peak memory above what was held before sampling, MB
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+import types
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+WIDTH, HEIGHT, VIEW = 400, 64, 80
+METHODS = {
+    "SaFa, overlap 0.2, with reference": ("safa", 0.2),
+    "SaFa*, overlap 0.2": ("swap", 0.2),
+    "average (MultiDiffusion), overlap 0.2": ("average", 0.2),
+    "average (MultiDiffusion), overlap 0.8": ("average", 0.8),
+    "host's Context Windows, overlap 0.2": ("context", 0.2),
+    "host's Context Windows, overlap 0.8": ("context", 0.8),
+}
+
+
+def import_host():
+    """Put host and pack in reach, as the tests do."""
+    spec = importlib.util.spec_from_file_location("safa_run", ROOT / "run.py")
+    run = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(run)
+    host = os.environ.get("SAFA_COMFYUI_PATH") or run.host_folder()
+    sys.path[:] = [str(host)] + [p for p in sys.path if Path(p or ".").resolve() not in (ROOT, ROOT / "benchmarks")]
+    pack = types.ModuleType("safa_pack")
+    pack.__path__ = [str(ROOT)]
+    sys.modules["safa_pack"] = pack
+    import torch
+    from comfy.cli_args import args
+
+    args.cpu = not torch.cuda.is_available()
+    torch.set_grad_enabled(False)
+
+
+def patched_model(kind: str, overlap: float):
+    """The slim SD1.5 prepared for one method."""
+    from safa_pack.nodes.canvas import Canvas, Guide
+    from safa_pack.nodes.patch import JointPatch
+    from safa_pack.safa_core import AverageJoin, SwapJoin, plan_views
+    from safa_pack.tests.tiny_models import sd15
+
+    model = sd15()
+    if kind == "context":
+        from comfy_extras.nodes_context_windows import ContextWindowsManualNode
+
+        node = ContextWindowsManualNode.execute(
+            model, VIEW, round(overlap * VIEW), "standard_static", 1, False, "pyramid", 3, False
+        )
+        return node.args[0]
+    canvas = Canvas(plan_views(WIDTH, VIEW, overlap), (4, HEIGHT, WIDTH), 3, "pixels", 8)
+    join = AverageJoin() if kind == "average" else SwapJoin()
+    guide = Guide(0.3, 1, "rows") if kind == "safa" else None
+    return JointPatch(canvas, join, guide, "bench", finish_reference=True).install(model)
+
+
+class Clock:
+    """A model_function_wrapper that times every forward and keeps the batches of the last step."""
+
+    def __init__(self):
+        self.inside, self.batches, self.marks = 0.0, [], []
+
+    def __call__(self, apply_model, args):
+        synchronize()
+        begin = time.perf_counter()
+        out = apply_model(args["input"], args["timestep"], **args["c"])
+        synchronize()
+        self.inside += time.perf_counter() - begin
+        self.batches.append((apply_model, args["input"], args["timestep"], args["c"]))
+        return out
+
+
+def synchronize():
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def measure(kind: str, overlap: float, steps: int) -> dict:
+    """Run one method; medians over all steps but the first."""
+    import comfy.sample
+    import torch
+    from safa_pack.tests.tiny_models import conditioning
+
+    clock = Clock()
+    model = patched_model(kind, overlap)
+    model.set_model_unet_function_wrapper(clock)
+    latent = torch.zeros(1, 4, HEIGHT, WIDTH)
+    noise = comfy.sample.prepare_noise(latent, 0)
+    rows, last = [], [time.perf_counter()]
+    held = memory()
+
+    def on_step(step, denoised, x, total):
+        """Close the step's books, then run the bare model on the same batches."""
+        synchronize()
+        whole, inside, batches = time.perf_counter() - last[0], clock.inside, clock.batches
+        peak = memory() - held
+        begin = time.perf_counter()
+        for apply_model, x_in, t, c in batches:
+            apply_model(x_in, t, **c)
+        synchronize()
+        bare = time.perf_counter() - begin
+        rows.append((whole, inside, bare, sum(len(b[1]) for b in batches), len(batches), peak))
+        clock.inside, clock.batches = 0.0, []
+        last[0] = time.perf_counter()
+
+    prompts = conditioning("sd15", 1), conditioning("sd15", 2)
+    comfy.sample.sample(
+        model, noise, steps + 1, 5.0, "euler", "normal", *prompts, latent, seed=0, callback=on_step, disable_pbar=True
+    )
+    rows = rows[1:]
+    middle = [statistics.median(column) for column in zip(*rows, strict=True)]
+    return {
+        "windows": int(middle[3]),
+        "batches": int(middle[4]),
+        "seconds": middle[0],
+        "bare": middle[2],
+        "ratio": statistics.median(r[0] / r[2] for r in rows),
+        "outside": statistics.median((r[0] - r[1]) / r[0] for r in rows),
+        "memory": max(r[5] for r in rows) / 1e6,
+    }
+
+
+def memory() -> int:
+    """Peak bytes so far: of the GPU where there is one, of the process else."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def machine() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=4, help="measured steps per method")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument("--one", choices=list(METHODS), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        import_host()
+        print(json.dumps({**measure(*METHODS[options.one], options.steps), "machine": machine()}))
+        return
+    results = {}
+    for method in METHODS:
+        child = [sys.executable, __file__, "--one", method, "--steps", str(options.steps)]
+        done = subprocess.run(child, stdout=subprocess.PIPE, text=True, check=True)
+        results[method] = json.loads(done.stdout.splitlines()[-1])
+        report(method, results[method], first=len(results) == 1)
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=2) + "\n")
+
+
+def report(method, figures, first):
+    if first:
+        print(f"Slim SD1.5, latent [1, 4, {HEIGHT}, {WIDTH}], views of {VIEW}, CFG; {figures['machine']}\n")
+        print("| method | windows | batches | s/step | bare | ratio | outside | memory |")
+        print("|---|--:|--:|--:|--:|--:|--:|--:|")
+    print(
+        f"| {method} | {figures['windows']} | {figures['batches']} | {figures['seconds']:.3f} | {figures['bare']:.3f} "
+        f"| {figures['ratio']:.3f} | {figures['outside']:.2%} | {figures['memory']:.0f} MB |",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()
