@@ -51,7 +51,11 @@ def size_to_views(conds, model, device, noise, latent, mask, seed):
             seed=seed,
             latent_shapes=[noise.shape],
         )
+        encoded = {}
         for whole, view in zip(processed, sized, strict=True):
+            # to a positive with an area the host adds a negative that is a copy of it, but for what was encoded
+            origin = encoded.setdefault(tuple(map(id, whole["model_conds"].values())), view["model_conds"])
+            view["model_conds"] = origin
             for key, value in whole["model_conds"].items():
                 if isinstance(value, CONDNoiseShape) and REFERENCE not in whole:
                     view["model_conds"][key] = value

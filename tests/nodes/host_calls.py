@@ -1,0 +1,115 @@
+"""Joint sampling against separate calls of the host: each view on its own, unpatched model, conds cut by hand."""
+
+import torch
+
+import comfy.sample
+import comfy.samplers
+
+from safa_pack.nodes.canvas import Canvas
+from safa_pack.nodes.joint_run import REFERENCE_SEED
+from safa_pack.nodes.patch import JointPatch
+from safa_pack.safa_core import SwapJoin, plan_views
+from safa_pack.tests.nodes.literal import literal_algorithm_1
+
+SEED, CFG, SCHEDULER = 3, 4.0, "simple"
+
+
+class OneCall(comfy.samplers.Sampler):
+    """Calls the guided model once, with all that the host does around a sampling."""
+
+    def __init__(self, x, sigma):
+        self.x, self.sigma = x, sigma
+
+    def sample(self, model_wrap, sigmas, extra_args, callback, noise, latent_image=None, denoise_mask=None, *args):
+        self.denoised = model_wrap(self.x, self.sigma.expand(len(self.x)), **extra_args)
+        return self.denoised
+
+
+def predict(model, x, sigma, sigmas, positive, negative, cfg=CFG, latent=None):
+    """The host's denoised for one window at one sigma."""
+    guider = comfy.samplers.CFGGuider(model)
+    guider.set_conds(positive, negative)
+    guider.set_cfg(cfg)
+    call = OneCall(x, sigma)
+    guider.sample(torch.zeros_like(x), torch.zeros_like(x) if latent is None else latent, call, sigmas, seed=SEED)
+    return call.denoised
+
+
+def canvas_of(shape, view, overlap=0.25, loop=False, axis=-1, unit="pixels"):
+    """A Canvas on latents of `shape` [B, C, ...]."""
+    axis %= len(shape)
+    return Canvas(plan_views(shape[axis], view, overlap, loop), tuple(shape[1:]), axis, unit, 8)
+
+
+def crop(tensor, canvas, i, axis):
+    """View i of what has the canvas's length along `axis`."""
+    return tensor.index_select(axis, canvas.views.indices(i))
+
+
+def joint(model, canvas, positive, negative, steps=2, cfg=CFG, guide=None, batch=1, latent=None, patch=None):
+    """The patched model through the host's own sampling: the canvas latent."""
+    patch = patch or JointPatch(canvas, SwapJoin(), guide, "SaFa Sampler", finish_reference=True)
+    latent = torch.zeros(batch, *canvas.shape) if latent is None else latent
+    noise = comfy.sample.prepare_noise(latent, SEED)
+    return comfy.sample.sample(
+        patch.install(model), noise, steps, cfg, "euler", SCHEDULER, positive, negative, latent, seed=SEED
+    )
+
+
+def separate(model, canvas, conds, steps=2, cfg=CFG, guide=None, batch=1):
+    """Algorithm 1 with Euler steps; conds(i) gives (positive, negative) of view i (of the reference: its number)."""
+    sampling, plan, axis = model.get_model_object("model_sampling"), canvas.views, canvas.axis
+    sigmas = comfy.samplers.calculate_sigmas(sampling, SCHEDULER, steps)
+    noise = comfy.sample.prepare_noise(torch.zeros(batch, *canvas.shape), SEED)
+    most = float(sigmas[0]) >= float(sampling.sigma_max) * (1 - 1e-5)
+    start = sampling.noise_scaling(sigmas[0], noise, torch.zeros_like(noise), most)
+    prompts = [conds(i) for i in range(len(plan) + (guide is not None))]
+    reference = None
+    if guide is not None:
+        own = torch.randn(canvas.view_shape(noise), generator=torch.Generator().manual_seed(SEED + REFERENCE_SEED))
+        reference = sampling.noise_scaling(sigmas[0], own, torch.zeros_like(own), most).movedim(axis, -1)
+
+    def step(window, k, i):
+        x = window.movedim(-1, axis)
+        d = (x - predict(model, x, sigmas[k], sigmas, *prompts[i], cfg)) / sigmas[k]
+        return (x + d * (sigmas[k + 1] - sigmas[k])).movedim(axis, -1)
+
+    guided = 0 if guide is None else int(guide.rate * steps + 0.5)
+    out, _ = literal_algorithm_1(
+        step,
+        start.movedim(axis, -1),
+        reference,
+        plan.starts,
+        plan.view,
+        steps,
+        plan.loop,
+        1,
+        guided,
+        1,
+        guide is not None and guide.axis != "frames",
+    )
+    return model.model.process_latent_out(out.movedim(-1, axis))
+
+
+def difference(a, b):
+    """Largest difference relative to the largest value."""
+    assert a.shape == b.shape
+    assert torch.isfinite(a).all()
+    return float((a - b).abs().max() / b.abs().max())
+
+
+class Forwards:
+    """Keeps what a network's forward was called with."""
+
+    def __init__(self, module):
+        self.calls = []
+        self.handle = module.register_forward_pre_hook(self._note, with_kwargs=True)
+
+    def _note(self, module, args, kwargs):
+        self.calls.append((args, kwargs))
+
+    def __enter__(self):
+        return self.calls
+
+    def __exit__(self, *error):
+        self.handle.remove()
