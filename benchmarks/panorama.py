@@ -50,6 +50,7 @@ def import_host():
     pack.__path__ = [str(ROOT)]
     sys.modules["safa_pack"] = pack
     import torch
+
     from comfy.cli_args import args
 
     args.cpu = not torch.cuda.is_available()
@@ -102,8 +103,10 @@ def synchronize():
 
 def measure(kind: str, overlap: float, steps: int) -> dict:
     """Run one method; medians over all steps but the first."""
-    import comfy.sample
     import torch
+
+    import comfy.sample
+
     from safa_pack.tests.tiny_models import conditioning
 
     clock = Clock()

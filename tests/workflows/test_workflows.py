@@ -1,0 +1,146 @@
+"""Each shipped workflow, as saved, through the real server, with tiny models in the real checkpoint formats."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from safa_pack.tests import tiny_checkpoints
+from safa_pack.tests.server import PromptRefused, ui_to_api
+
+pytestmark = pytest.mark.server
+FOLDER = Path(__file__).resolve().parents[2] / "workflows"
+SIZES = {
+    "panorama_sd": (3200, 512),
+    "panorama_sd35": (3200, 512),
+    "panorama_360_loop": (3072, 512),
+    "panorama_controlnet": (3200, 512),
+    "panorama_from_patch": (3200, 512),
+}
+STEPS = 2  # a test of the graph, not of the picture: the workflows ask for 30 to 50
+
+
+@pytest.fixture(scope="module")
+def equipped(server):
+    """The server with a tiny model under every name that the workflows ask for."""
+    models = server.base / "models"
+    tiny_checkpoints.sd15_checkpoint(models / "checkpoints" / "v1-5-pruned-emaonly-fp16.safetensors")
+    tiny_checkpoints.sd35_checkpoint(models / "checkpoints" / "sd3.5_medium_incl_clips_t5xxlfp8scaled.safetensors")
+    tiny_checkpoints.sd15_controlnet(models / "controlnet" / "control_v11p_sd15_canny_fp16.safetensors")
+    ramp = np.linspace(0, 255, 1600, dtype=np.uint8)
+    Image.fromarray(np.stack([np.tile(ramp, (256, 1))] * 3, -1)).save(server.base / "input" / "example.png")
+    return server
+
+
+def load(name):
+    return json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def shortened(prompt):
+    for node in prompt.values():
+        if "steps" in node["inputs"]:
+            node["inputs"]["steps"] = STEPS
+    return prompt
+
+
+def test_every_workflow_is_tested_here():
+    assert {path.stem for path in FOLDER.glob("*.json")} == set(SIZES)
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_a_workflow_names_only_nodes_of_host_and_pack_and_no_link_dangles(server, name):
+    workflow, known = load(name), server.object_info()
+    nodes = {node["id"]: node for node in workflow["nodes"]}
+    assert {n["type"] for n in nodes.values()} <= {*known, "MarkdownNote"}
+    links = {link[0]: link for link in workflow["links"]}
+    for link, origin, slot, target, index, kind in links.values():
+        assert link in nodes[origin]["outputs"][slot]["links"]
+        assert nodes[target]["inputs"][index]["link"] == link
+        assert kind in (nodes[origin]["outputs"][slot]["type"], "*")
+    assert {i["link"] for n in nodes.values() for i in n["inputs"]} - {None} == set(links)
+    boxes = [group["bounding"] for group in workflow["groups"]]
+    for node in nodes.values():
+        x, y = node["pos"]
+        grouped = any(bx <= x <= bx + w and by <= y <= by + h for bx, by, w, h in boxes)
+        assert grouped or node["type"] == "MarkdownNote"
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_a_workflow_runs_and_its_picture_has_the_asked_size(equipped, name):
+    result = equipped.run(shortened(ui_to_api(load(name), equipped.object_info())), timeout=300)
+    assert result.error is None, result.error
+    (saved,) = equipped.files(result)
+    picture = np.asarray(Image.open(saved).convert("RGB"), dtype=float)
+    assert picture.shape == (SIZES[name][1], SIZES[name][0], 3)
+    assert picture.std() > 1
+    assert [p["value"] for p in result.progress if p["max"] == STEPS][-1] == STEPS
+    assert result.previews > 0
+    info = json.dumps(result.outputs)
+    assert "6 views of 640 px" in info and "MultiDiffusion at overlap 0.8 needs" in info
+
+
+def test_every_node_of_the_pack_explains_itself_to_the_page(server):
+    nodes = {k: v for k, v in server.object_info().items() if k.startswith("SaFa")}
+    assert set(nodes) == {
+        "SaFaSubviewPlanner",
+        "SaFaSelfLoopSwap",
+        "SaFaOverlapAverage",
+        "SaFaReferenceSwap",
+        "SaFaModelPatch",
+        "SaFaSampler",
+        "SaFaLoopDecode",
+    }
+    for name, node in nodes.items():
+        assert len(node["description"]) > 40, name
+        assert node["search_aliases"], name
+        inputs = {**node["input"].get("required", {}), **node["input"].get("optional", {})}
+        assert all(spec[1].get("tooltip") for spec in inputs.values()), name
+
+
+def bad_prompt(server, node_type, **changes):
+    prompt = shortened(ui_to_api(load("panorama_sd35"), server.object_info()))
+    node = next(n for n in prompt.values() if n["class_type"] == node_type)
+    node["inputs"].update(changes)
+    return prompt
+
+
+@pytest.mark.parametrize(
+    ("node_type", "changes", "said"),
+    [
+        ("SaFaSubviewPlanner", {"length": 320.0}, "ask for at least one view"),
+        ("SaFaSubviewPlanner", {"unit": "seconds"}, "choose pixels or latent"),
+        ("SaFaSubviewPlanner", {"overlap": 0.6, "loop": True}, "overlap below one half"),
+        ("SaFaReferenceSwap", {"interval": 64}, "Expected `interval` below"),
+        ("SaFaSampler", {"denoise": 0.0}, "nothing would be sampled"),
+    ],
+)
+def test_bad_input_is_one_sentence_on_the_node_before_the_model_runs(equipped, node_type, changes, said):
+    result = equipped.run(bad_prompt(equipped, node_type, **changes), timeout=120)
+    assert said in result.error["exception_message"]
+    assert "\n" not in result.error["exception_message"].strip()
+    assert not [p for p in result.progress if p["max"] == STEPS]
+
+
+@pytest.mark.parametrize(
+    ("node_type", "changes"),
+    [
+        ("SaFaSubviewPlanner", {"overlap": 1.0}),
+        ("SaFaSubviewPlanner", {"view": -1.0}),
+        ("SaFaReferenceSwap", {"rate": 1.5}),
+        ("SaFaReferenceSwap", {"interval": 0}),
+    ],
+)
+def test_numbers_out_of_range_are_refused_when_the_prompt_is_queued(equipped, node_type, changes):
+    with pytest.raises(PromptRefused) as refusal:
+        equipped.queue(bad_prompt(equipped, node_type, **changes))
+    assert next(iter(changes)) in str(refusal.value)
+
+
+def test_interrupting_stops_the_sampling_and_the_next_prompt_runs(equipped):
+    prompt = ui_to_api(load("panorama_sd35"), equipped.object_info())
+    result = equipped.run(prompt, timeout=120, on_progress=lambda message: equipped.interrupt())
+    assert result.interrupted and not equipped.files(result)
+    again = equipped.run(shortened(prompt), timeout=300)
+    assert again.error is None and len(equipped.files(again)) == 1
