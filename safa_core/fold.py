@@ -33,19 +33,23 @@ class ViewFold:
     plan:    the geometry.
     weights: [len(plan), rows, view] of a join operator; rows 1 broadcasts.
     ndim, axis: number of dimensions of the latent and which of them is its long axis.
-    device, dtype: where the work will be done.
+    device, dtype: where the work will be done, in float32 at least.
 
-    Every column is read from its k views in a fixed order, so the same input gives the same bits on every device.
+    Every column is read from its k views in a fixed order, so the same input always gives the same bits.
     """
 
+    @torch.inference_mode(False)  # a fold made under a host's inference mode serves gradients too
     def __init__(self, plan: ViewPlan, weights: torch.Tensor, ndim: int, axis: int, device=None, dtype=torch.float32):
         self.axis = axis % ndim
         views, local = plan.slots
+        if weights.stride(1) == 0:  # all rows alike: one broadcasts
+            weights = weights[:, :1]
         distinct = torch.arange(len(views)).unsqueeze(1) < plan.coverage
         share = weights[views, :, local].permute(0, 2, 1) * distinct.unsqueeze(1)  # [slots, rows, length]
         self.columns = plan.columns.flatten().to(device)
         self.sources = [source.to(device) for source in views * plan.view + local]
-        self.shares = [on_axes(s, ndim, self.axis).to(device, dtype) for s in share]
+        work = torch.promote_types(dtype, torch.float32)
+        self.shares = [on_axes(s, ndim, self.axis).to(device, work) for s in share]
 
     def gather(self, canvas: torch.Tensor) -> torch.Tensor:
         """[B, C, ..., length] -> all views side by side [B, C, ..., len(plan) * view] (F_i, Eq. 1)."""
@@ -53,7 +57,7 @@ class ViewFold:
 
     def scatter(self, views: torch.Tensor) -> torch.Tensor:
         """Views side by side [B, C, ..., at least len(plan) * view] -> canvas [B, C, ..., length] (Eq. 4)."""
-        canvas = views.index_select(self.axis, self.sources[0]).mul_(self.shares[0])
+        canvas = views.index_select(self.axis, self.sources[0]) * self.shares[0]
         for source, share in zip(self.sources[1:], self.shares[1:], strict=True):
-            canvas.addcmul_(views.index_select(self.axis, source), share)
-        return canvas
+            canvas += views.index_select(self.axis, source) * share
+        return canvas.to(views.dtype)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .joins import check_pattern, columns_since, swap_pattern
+from .joins import check_pattern, check_rows, columns_since, swap_pattern
 from .plan import ViewPlan
 
 
@@ -39,20 +39,19 @@ class ReferenceGuide:
         Returns (guided [rows, length] bool, column [length] int64). Only middles are guided: columns that one view
         alone covers (Eq. 3). Raises ValueError where the plan has no middle or the interval no room.
         """
-        views, local = plan.slots
+        column = plan.slots[1][0]
         middle = plan.coverage == 1
         if not middle.any():
             raise ValueError(
                 "Expected a plan with columns that only one view covers, got none: "
                 "a reference needs an overlap below one half."
             )
-        position = columns_since(middle & ((views[0] != views[0].roll(1)) | ~middle.roll(1)))
         if self.axis == "rows":
-            if self.interval >= rows:
-                raise ValueError(f"Expected `interval` below the latent's {rows} rows, got {self.interval}.")
-            return swap_pattern(rows, self.interval).bool().unsqueeze(1) & middle, local[0]
+            check_rows(self.interval, rows)
+            return swap_pattern(rows, self.interval).bool().unsqueeze(1) & middle, column
+        position = columns_since(middle & ((column == 0) | ~middle.roll(1)))
         longest = int(position[middle].max()) + 1
         if self.interval >= longest:
             raise ValueError(f"Expected `interval` below the longest middle of {longest} columns, got {self.interval}.")
         pattern = swap_pattern(plan.length, self.interval).bool()
-        return (pattern[position] & middle).expand(rows, -1), local[0]
+        return (pattern[position] & middle).expand(rows, -1), column

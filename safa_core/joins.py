@@ -37,12 +37,18 @@ def check_pattern(interval: int, axis: str) -> None:
         raise ValueError(f"Expected `axis` to be one of {', '.join(AXES)}, got {axis!r}.")
 
 
+def check_rows(interval: int, rows: int) -> None:
+    """Refuse a swap along rows where the latent has none to swap (ValueError)."""
+    if rows == 1:
+        raise ValueError("Expected a latent with rows, got one that has columns only: use the axis `frames`.")
+    if interval >= rows:
+        raise ValueError(f"Expected `interval` below the latent's {rows} rows, got {interval}.")
+
+
 def columns_since(starts: torch.Tensor) -> torch.Tensor:
     """How many columns before each column, round the ring, the last True of `starts` lies: [n] bool -> [n] int64."""
-    n = len(starts)
-    twice = torch.arange(2 * n)
-    begin = torch.where(starts.repeat(2), twice, -1).cummax(0).values
-    return torch.where(begin < 0, 0, twice - begin)[n:]
+    twice = torch.arange(2 * len(starts))
+    return (twice - torch.where(starts.repeat(2), twice, 0).cummax(0).values)[len(starts) :]
 
 
 @dataclass(frozen=True)
@@ -67,17 +73,13 @@ class SwapJoin:
         """[len(plan), rows, view], zeros and ones; ValueError where the overlaps are too short for a swap."""
         self._check(plan, rows)
         views, local = plan.slots
-        allowed = local < plan.view - self.shift
-        allowed[0] |= ~allowed.any(0)  # the end of an open canvas has its last view only
-        distinct = torch.arange(len(views)).unsqueeze(1) < plan.coverage
-        allowed &= distinct
-        turn = self._turns(plan, allowed, rows)
-        rank = allowed.cumsum(0) - 1
-        chosen = (rank.unsqueeze(1) == turn % allowed.sum(0)) & allowed.unsqueeze(1)
-        weights = torch.zeros(len(plan), rows, plan.view)
-        slot, row, column = chosen.nonzero(as_tuple=True)
-        weights[views[slot, column], row, local[slot, column]] = 1.0
-        return weights
+        slot = torch.arange(len(views)).unsqueeze(1)
+        latest = slot == plan.coverage - 1  # an open canvas ends in tails only: there this view decides
+        allowed = (local < plan.view - self.shift) & (slot < plan.coverage) | latest
+        place = torch.full((len(plan), plan.view), -1)  # of a view among those that take turns on a column
+        place[views[allowed], local[allowed]] = (allowed.cumsum(0) - 1)[allowed]
+        turn = self._turns(plan, rows) % allowed.sum(0)
+        return (turn[:, plan.columns] == place).float().transpose(0, 1).expand(-1, rows, -1)
 
     def _check(self, plan: ViewPlan, rows: int) -> None:
         shortest = min((o for o in plan.overlaps if o), default=None)
@@ -85,18 +87,20 @@ class SwapJoin:
             return
         if self.shift >= shortest:
             raise ValueError(f"Expected `shift` below the overlap of {shortest} columns, got {self.shift}.")
-        span, what = (rows, "rows") if self.axis == "rows" else (shortest - self.shift, "overlapping columns")
-        if self.interval > span:
-            raise ValueError(f"Expected `interval` of at most {span} {what}, got {self.interval}.")
-
-    def _turns(self, plan: ViewPlan, allowed: torch.Tensor, rows: int) -> torch.Tensor:
-        """floor((i - 1) / w) of Eq. 9: [rows or 1, length or 1]; columns count from where the set of views changes."""
+        span = shortest - self.shift
         if self.axis == "rows":
-            return torch.div(torch.arange(rows), self.interval, rounding_mode="floor").unsqueeze(1)
-        views, _ = plan.slots
-        meeting = torch.where(allowed, views, -1).sort(0).values
-        starts = (meeting != meeting.roll(1, dims=1)).any(0)
-        return torch.div(columns_since(starts), self.interval, rounding_mode="floor").unsqueeze(0).expand(rows, -1)
+            check_rows(self.interval, rows)
+        elif self.interval > span:
+            raise ValueError(f"Expected `interval` of at most {span} overlapping columns, got {self.interval}.")
+
+    def _turns(self, plan: ViewPlan, rows: int) -> torch.Tensor:
+        """floor((i - 1) / w) of Eq. 9: [rows, 1] or [1, length]; columns count from where a view comes or goes."""
+        if self.axis == "rows":
+            return torch.arange(rows).unsqueeze(1) // self.interval
+        changes = torch.zeros(plan.length, dtype=torch.bool)
+        changes[plan.columns[:, 0]] = True
+        changes[(plan.columns[:, 0] + plan.view - self.shift) % plan.length] = True
+        return columns_since(changes).unsqueeze(0) // self.interval
 
 
 @dataclass(frozen=True)
@@ -120,4 +124,4 @@ class TriangularJoin:
 
 def _normalised(window: torch.Tensor, plan: ViewPlan, rows: int) -> torch.Tensor:
     total = torch.zeros(plan.length).index_add_(0, plan.columns.flatten(), window.flatten())
-    return (window / total[plan.columns]).unsqueeze(1).expand(-1, rows, -1).contiguous()
+    return (window / total[plan.columns]).unsqueeze(1).expand(-1, rows, -1)

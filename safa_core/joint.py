@@ -39,6 +39,11 @@ def joint_denoise(
     if (guide is None) != (reference is None):
         raise ValueError("Expected `guide` and `reference` together, got only one of them.")
     axis %= canvas.ndim
+    if reference is not None and reference.shape != canvas.narrow(axis, 0, plan.view).shape:
+        raise ValueError(
+            f"Expected a reference of one view, {list(canvas.narrow(axis, 0, plan.view).shape)}, "
+            f"got {list(reference.shape)}."
+        )
     rows_axis = short_axis(canvas.ndim, axis)
     rows = 1 if rows_axis is None else canvas.shape[rows_axis]
     fold = ViewFold(plan, join.weights(plan, rows), canvas.ndim, axis, canvas.device, canvas.dtype)

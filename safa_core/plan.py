@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import torch
 
@@ -17,6 +18,8 @@ class ViewPlan:
     view:   columns of each view, the model's own length.
     length: columns of the canvas.
     loop:   the canvas is a ring; the last view overlaps the first.
+
+    The views may lie unevenly, but they are in order and leave no column out (ValueError).
     """
 
     starts: tuple[int, ...]
@@ -24,24 +27,36 @@ class ViewPlan:
     length: int
     loop: bool = False
 
+    def __post_init__(self):
+        ends_meet = self.loop or (self.starts[0], self.starts[-1] + self.view) == (0, self.length)
+        if not (ends_meet and 0 < self.view <= self.length and all(0 < step <= self.view for step in self._steps)):
+            raise ValueError(
+                f"Expected `starts` of views of {self.view} columns, ascending and without a gap, that cover "
+                f"a {'loop' if self.loop else 'canvas'} of {self.length} columns, got {self.starts}."
+            )
+
     def __len__(self) -> int:
         return len(self.starts)
 
     def indices(self, i: int) -> torch.Tensor:
         """Canvas columns that view `i` shows: [view], int64 (the mapping F_i, Eq. 1)."""
-        return (self.starts[i] + torch.arange(self.view)) % self.length
+        return self.columns[i]
 
+    # What is cached here outlives the call that asks first: a host's inference mode must not stick to it.
     @cached_property
+    @torch.inference_mode(False)
     def columns(self) -> torch.Tensor:
         """Canvas columns of all views: [len(plan), view], int64."""
-        return torch.stack([self.indices(i) for i in range(len(self))])
+        return (torch.tensor(self.starts).unsqueeze(1) + torch.arange(self.view)) % self.length
 
     @cached_property
+    @torch.inference_mode(False)
     def coverage(self) -> torch.Tensor:
         """How many views show each canvas column: [length], int64."""
         return torch.bincount(self.columns.flatten(), minlength=self.length)
 
     @cached_property
+    @torch.inference_mode(False)
     def slots(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The views that show each column, earliest first.
 
@@ -63,8 +78,12 @@ class ViewPlan:
     @property
     def overlaps(self) -> list[int]:
         """Columns that each view shares with the next one (on a ring, the last with the first)."""
-        ends = [*self.starts[1:], self.starts[0] + self.length] if self.loop else self.starts[1:]
-        return [max(0, start + self.view - following) for start, following in zip(self.starts, ends, strict=False)]
+        return [self.view - step for step in self._steps]
+
+    @property
+    def _steps(self) -> list[int]:
+        starts = [*self.starts, self.starts[0] + self.length] if self.loop else self.starts
+        return [following - start for start, following in pairwise(starts)]
 
 
 def plan_views(length: int, view: int, overlap: float = 0.2, loop: bool = False) -> ViewPlan:
@@ -91,6 +110,6 @@ def plan_views(length: int, view: int, overlap: float = 0.2, loop: bool = False)
         count = math.ceil(length / (view - shared))
         starts = tuple(i * length // count for i in range(count))
     else:
-        count = max(1, math.ceil((length - shared) / (view - shared)))
+        count = math.ceil((length - shared) / (view - shared))
         starts = tuple(i * (length - view) // max(1, count - 1) for i in range(count))
     return ViewPlan(starts, view, length, loop)
