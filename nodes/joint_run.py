@@ -19,10 +19,11 @@ class JointRun:
     """The extended state [canvas | reference] of one sampling, and the operations on it.
 
     patch: JointPatch. guider: the host's CFGGuider inside `inner_sample`. noise, latent_image, denoise_mask: the
-    canvas's, [B, C, ..., length, ...]. Without a guide there is no reference and the state is the canvas alone.
+    canvas's, [B, C, ..., length, ...]. stage: `place_in_schedule` of sigmas. Without a guide there is no reference
+    and the state is the canvas alone.
     """
 
-    def __init__(self, patch, guider, sampler, sigmas, seed, noise, latent_image, denoise_mask):
+    def __init__(self, patch, guider, sampler, sigmas, stage, seed, noise, latent_image, denoise_mask):
         self.patch, self.model, self.sampler = patch, guider.inner_model, sampler
         self.plan, self.axis = patch.canvas.views, patch.canvas.axis_in(noise)
         self.length, self.view, self.seed, self.sigmas = self.plan.length, self.plan.view, seed, sigmas
@@ -48,7 +49,7 @@ class JointRun:
         else:
             places, column = patch.guide.on(patch.canvas).places(self.plan, rows)
             self.places, self.column = on_axes(places, ndim, self.axis).to(device), column.to(device)
-            self._start_reference(guider, noise, latent_image, denoise_mask, first)
+            self._start_reference(guider, stage, noise, latent_image, denoise_mask, first)
             self.state_columns = torch.cat([self.fold.columns, self.length + torch.arange(self.view, device=device)])
 
     def _fit_conds(self, guider, noise, latent_image, denoise_mask, first):
@@ -57,15 +58,14 @@ class JointRun:
         window = [t if t is None else t.index_select(self.axis, first) for t in (noise, latent_image, denoise_mask)]
         size_to_views(guider.conds, self.model, noise.device, *window, self.seed)
 
-    def _start_reference(self, guider, noise, latent_image, denoise_mask, first):
+    def _start_reference(self, guider, stage, noise, latent_image, denoise_mask, first):
         """Append the reference and tie its places of the canvas (design, section 4)."""
         later_stage = not torch.any(noise)
         carried = self.patch.carried(latent_image) if later_stage else None
         cut = later_stage or bool(self.sigmas[-1] > 0)
         sampling = self.model.model_sampling
-        self.calls = GuidedCalls(
-            self.sampler, self.sigmas, guided_steps(self.patch.guide.rate, self.sigmas, sampling, cut)
-        )
+        guided = guided_steps(self.patch.guide.rate, self.sigmas, sampling, stage if cut else None)
+        self.calls = GuidedCalls(self.sampler, self.sigmas, guided)
         if later_stage and carried is None and self.calls.steps > 0:
             logging.warning(
                 f"{self.patch.who}: this stage adds no noise and no earlier stage of the same patch left a reference "
@@ -128,8 +128,12 @@ class JointRun:
 
     def enter(self, x, sigma):
         """Before a model call: x as the model shall see it."""
+        if x.shape != self.start[0].shape:
+            raise ValueError(
+                f"{self.patch.who}: the sampler {sampler_name(self.sampler)} changes the latent's size while it runs, "
+                "and the plan is for one size; choose another sampler."
+            )
         self.watch.check()
-        self.called = False
         first = self.calls.calls == 0
         self.guided = self.calls.enter(sigma)
         if not self.guided:
@@ -155,7 +159,7 @@ class JointRun:
 
     def leave(self, denoised):
         """After CFG and post-CFG functions: guided places are the reference's again."""
-        if not self.called:
+        if not self.called:  # ever: a cache may skip later calls
             raise ValueError(
                 f"{self.patch.who}: another node on this model replaces the host's batch of conditionings, so views "
                 "cannot be cut; remove that node or the SaFa patch."
@@ -166,19 +170,25 @@ class JointRun:
         """The host's batch, over all views side by side, joined again (Eq. 4)."""
         self.called = True
         if self.whole:
-            return executor(model, conds, x, timestep, model_options)
+            outs = executor(model, conds, x, timestep, model_options)
+            self._watch(conds, outs)
+            return outs
         with_reference = self.patch.guide is not None and (self.patch.finish_reference or self._guidance_left())
         columns = self.state_columns if with_reference else self.fold.columns
         views = [self.views_of_conds.of(c, with_reference, timestep) for c in conds]
         outs = executor(model, views, x.index_select(self.axis, columns), timestep, model_options)
-        return [self._join(i, cond, out, with_reference) for i, (cond, out) in enumerate(zip(conds, outs, strict=True))]
+        self._watch(conds, outs)
+        return [self._join(i, out, with_reference) for i, out in enumerate(outs)]
+
+    def _watch(self, conds, outs):
+        for cond, out in zip(conds, outs, strict=True):
+            if cond is not None:
+                self.watch.note(out, self.axis, self.view, self.calls.callbacks)
 
     def _guidance_left(self) -> bool:
         return self.guided or self.calls.callbacks < self.calls.steps
 
-    def _join(self, i, cond, out, with_reference):
-        if cond is not None:
-            self.watch.note(out, self.axis, self.view, self.calls.callbacks)
+    def _join(self, i, out, with_reference):
         canvas = self.fold.scatter(out)
         if self.patch.guide is None:
             return canvas

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+
 import torch
 
 import comfy.model_management
@@ -10,9 +12,11 @@ from comfy.patcher_extension import WrappersMP
 from ..safa_core.joins import Join
 from .canvas import Canvas, Guide
 from .joint_run import JointRun
+from .schedule import place_in_schedule
 from .view_conds import add_reference_prompt
 
 KEY = "safa"
+STAGE = "safa_stage"
 
 
 class JointPatch:
@@ -27,7 +31,7 @@ class JointPatch:
         self.canvas, self.join, self.guide, self.who = canvas, join, guide, who
         self.finish_reference = finish_reference
         self.reference = None
-        self._carried = None
+        self._carried = collections.deque(maxlen=4)
         self._name_errors(lambda: join.weights(canvas.views, canvas.rows))
         if guide is not None:
             self._name_errors(lambda: guide.on(canvas).places(canvas.views, canvas.rows))
@@ -76,6 +80,7 @@ class JointPatch:
         if "context_handler" in guider.model_options:
             raise ValueError(f"{self.who}: Context Windows and SaFa both cut the canvas; remove one of them.")
         self.check(guider.model_patcher, noise)
+        guider.model_options[STAGE] = place_in_schedule(sigmas)  # before the host copies them to the device
         if self.guide is not None and self.guide.conditioning is not None:
             add_reference_prompt(guider.conds, self.guide.conditioning)
         return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
@@ -106,8 +111,9 @@ class JointPatch:
         sampler = executor.class_obj
         if latent_image is None:
             latent_image = torch.zeros_like(noise)
-        run = JointRun(self, guider, sampler, sigmas, extra_args.get("seed"), noise, latent_image, denoise_mask)
-        extra_args["model_options"][KEY] = run
+        model_options, seed = extra_args["model_options"], extra_args.get("seed")
+        run = JointRun(self, guider, sampler, sigmas, model_options[STAGE], seed, noise, latent_image, denoise_mask)
+        model_options[KEY] = run
 
         def on_step(step, denoised, x, total):
             run.calls.called_back()
@@ -133,27 +139,29 @@ class JointPatch:
             self.reference = run.model.process_latent_out(reference.float()).to(
                 comfy.model_management.intermediate_device()
             )
-        left_noise = bool(sigmas[-1] > 0)
-        self._carried = (run.crop(state).cpu().clone(), reference.cpu().clone()) if left_noise else None
+        if sigmas[-1] > 0:
+            self._carried.appendleft((run.crop(state).cpu().clone(), reference.cpu().clone()))
 
     def carried(self, latent_image):
-        """The reference that an earlier stage left together with this very canvas, or None."""
-        if self._carried is None:
-            return None
-        canvas, reference = self._carried
+        """The reference that an earlier stage left together with this very canvas, or None.
+
+        It stays here: a workflow may run its second stage again and take the first from the host's cache.
+        """
         here = latent_image.cpu()
-        # the host takes the canvas out of the model's scale and back between the stages
-        same = canvas.shape == here.shape and torch.allclose(canvas, here, rtol=1e-3, atol=1e-3)
-        return reference.to(latent_image) if same else None
+        for canvas, reference in self._carried:
+            # the host takes the canvas out of the model's scale and back between the stages
+            if canvas.shape == here.shape and torch.allclose(canvas, here, rtol=1e-3, atol=1e-3):
+                return reference.to(latent_image)
+        return None
 
     def reference_latent(self, model, shape) -> torch.Tensor:
         """The user's latent for the reference in the model's scale; refuses one that is not one view (ValueError)."""
         latent = self.guide.latent["samples"]
         if latent.ndim == len(shape) - 1:
             latent = latent.unsqueeze(2)
-        if list(latent.shape[1:]) != list(shape[1:]):
+        if list(latent.shape[1:]) != list(shape[1:]) or latent.shape[0] not in (1, shape[0]):
             raise ValueError(
-                f"{self.who}: the reference's latent is {list(latent.shape[1:])}, but one view is {list(shape[1:])}; "
+                f"{self.who}: the reference's latent is {list(latent.shape)}, but one view is {[1, *shape[1:]]}; "
                 "encode a picture or clip of exactly one view."
             )
         return model.process_latent_in(latent).expand(shape[0], *[-1] * (latent.ndim - 1))

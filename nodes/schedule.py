@@ -20,7 +20,6 @@ CALLS_PER_STEP = {
     "sample_dpmpp_sde_gpu": 2,
     "sample_seeds_2": 2,
     "sample_seeds_3": 3,
-    "sample_sa_solver_pece": 2,
 }
 BY_SIGMA = ("dpm_fast_function", "dpm_adaptive_function")  # their steps are not the schedule's
 KNOWN = {f"sample_{name}" for name in comfy.samplers.KSAMPLER_NAMES} | {*BY_SIGMA, "sample_unipc", "sample_unipc_bh2"}
@@ -37,21 +36,30 @@ def moves_on_its_own(sampler) -> bool:
     return sampler_name(sampler) not in KNOWN or getattr(sampler, "extra_options", {}).get("s_churn", 0) > 0
 
 
-def guided_steps(rate: float, sigmas, model_sampling, cut: bool) -> int:
-    """How many of the schedule's first steps are guided.
+def place_in_schedule(sigmas) -> tuple[int, int]:
+    """(steps of the whole schedule, steps before `sigmas`): KSampler Advanced and Split Sigmas cut views of it."""
+    return sigmas.untyped_storage().nbytes() // sigmas.element_size() - 1, sigmas.storage_offset()
+
+
+def guided_steps(rate: float, sigmas, model_sampling, stage: tuple[int, int] | None) -> int:
+    """How many of the schedule's first steps are guided, K = round(rate * T).
 
     rate:   r_guide.
-    sigmas: the schedule, T + 1 values.
-    cut:    the schedule is one stage of a longer one (KSampler Advanced). Then the share is of the model's whole
-            noise range, as the host's own start and end percents are, so that both stages agree.
+    sigmas: the schedule.
+    stage:  its `place_in_schedule` where it is one stage of a longer one, so that both stages agree on K. A stage
+            that is a schedule of its own takes the share of the model's noise range instead, as the host's start and
+            end percents do.
     """
     steps = len(sigmas) - 1
-    if not cut:
+    if stage is None:
         return int(rate * steps + 0.5)
+    whole, before = stage
+    if whole > steps:
+        return min(max(int(rate * whole + 0.5) - before, 0), steps)
     # share of the noise range that lies behind each sigma: the inverse of the host's percent_to_sigma
     table = [-model_sampling.percent_to_sigma(p / 1000) for p in range(1, 1000)]
     done = [bisect.bisect_left(table, -s) / 1000 for s in sigmas.tolist()]
-    return sum(1 for a, b in zip(done, done[1:], strict=False) if (a + b) / 2 < rate)
+    return sum(1 for a, b in zip(done, done[1:], strict=False) if (a + b) / 2 <= rate + 0.001)
 
 
 class GuidedCalls:
@@ -62,10 +70,13 @@ class GuidedCalls:
 
     def __init__(self, sampler, sigmas, steps: int):
         name = sampler_name(sampler)
+        options = getattr(sampler, "extra_options", {})
         self.steps = steps
         self.extra_calls = CALLS_PER_STEP.get(name, 1) - 1
         if name == "sample_heunpp2":  # looks fewer steps ahead near the end
             self.extra_calls = min(self.extra_calls, len(sigmas) - 1 - steps)
+        if name == "sample_sa_solver_pece" or options.get("use_pece"):  # the first step has nothing to correct
+            self.extra_calls = int(steps > 1 and options.get("corrector_order", 1) > 0)
         self.by_sigma = name in BY_SIGMA
         self.last_sigma = float(sigmas[steps]) if self.by_sigma else None
         self.callbacks = 0
@@ -93,4 +104,4 @@ class GuidedCalls:
         """Whether noise that the sampler injects now belongs to a guided step."""
         if self.by_sigma:
             return self.steps > 0 and float(sigma) > self.last_sigma
-        return self.callbacks <= self.steps
+        return self.steps > 0 and self.callbacks <= self.steps
