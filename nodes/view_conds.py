@@ -104,13 +104,12 @@ class ViewConds:
         canvas = [c for c in conds if REFERENCE not in c]
         masks = [self._side_by_side_mask(c) for c in canvas]
         self._fill_defaults(canvas, masks)
-        out = []
+        # the reference first: EasyCache goes by the last cond, and the reference runs only as long as it guides
+        out = [self._for_reference(c) for c in self._reference_conds(conds)] if with_reference else []
         for cond, mask in zip(canvas, masks, strict=True):
             placed = self._place(cond, mask)
             seen = mask.unflatten(self.axis - 1, (-1, self.plan.view)).movedim(self.axis - 1, 0).flatten(1).any(1)
             out += [self._for_view(placed, i) for i in range(len(self.plan)) if seen[i]]
-        if with_reference:
-            out += [self._for_reference(c) for c in self._reference_conds(conds)]
         return out
 
     def _in_span(self, cond, i) -> bool:
