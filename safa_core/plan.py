@@ -104,7 +104,7 @@ def plan_views(length: int, view: int, overlap: float = 0.2, loop: bool = False)
         raise ValueError(f"Expected `length` of at least one view ({view} latent columns), got {length}.")
     if not 0 <= overlap < 1:
         raise ValueError(f"Expected `overlap` in [0, 1), got {overlap}.")
-    # 0.1 * 30 is 3.0000000000000004: a float's rounding must not cost a column
+    # 0.07 * 100 is 7.000000000000001: a float's rounding must not cost a column
     shared = min(math.ceil(overlap * view - 1e-6), view - 1)
     if loop:
         count = math.ceil(length / (view - shared))

@@ -17,6 +17,15 @@ PLANS = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Tensors this small cost more to share out than to compute."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def toy(x, k, i):
     """One step of a nonlinear model [B, C, rows, view]: every place sees its neighbours, the step and the prompt."""
     x = x.contiguous()
