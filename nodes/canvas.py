@@ -42,6 +42,11 @@ class Canvas:
         """The long axis in a latent that the host may have given a time dimension since."""
         return self.axis + latent.ndim - len(self.shape) - 1
 
+    def rows_in(self, latent: torch.Tensor) -> int:
+        """Rows of this latent, which may be taller than the planned one."""
+        rows = short_axis(latent.ndim, self.axis_in(latent))
+        return 1 if rows is None else latent.shape[rows]
+
     def view_shape(self, latent: torch.Tensor) -> list[int]:
         """The shape of one view of this latent."""
         shape = list(latent.shape)
@@ -53,7 +58,7 @@ class Canvas:
         if latent.is_nested:
             raise ValueError(f"{who}: expected one latent, got a pack of several (audio with video); split it first.")
         axis = self.axis_in(latent)
-        if not 2 <= axis < latent.ndim:
+        if latent.ndim not in (len(self.shape) + 1, len(self.shape) + 2):
             raise ValueError(
                 f"{who}: the plan's long axis is dimension {self.axis} of a latent with {len(self.shape) + 1} "
                 f"dimensions, but the latent has {latent.ndim}; make the plan with this latent or model."

@@ -6,7 +6,7 @@ import logging
 
 import torch
 
-from ..safa_core.fold import ViewFold, on_axes, short_axis
+from ..safa_core.fold import ViewFold, on_axes
 from .finite import FiniteWatch
 from .injected_noise import TiedNoise, host_noise_sampler, takes_noise_sampler
 from .schedule import GuidedCalls, guided_steps, moves_on_its_own, sampler_name
@@ -28,8 +28,7 @@ class JointRun:
         self.plan, self.axis = patch.canvas.views, patch.canvas.axis_in(noise)
         self.length, self.view, self.seed, self.sigmas = self.plan.length, self.plan.view, seed, sigmas
         device, ndim = noise.device, noise.ndim
-        rows_axis = short_axis(ndim, self.axis)
-        rows = 1 if rows_axis is None else noise.shape[rows_axis]
+        rows = patch.canvas.rows_in(noise)
         self.fold = ViewFold(self.plan, patch.join.weights(self.plan, rows), ndim, self.axis, device, noise.dtype)
         self.watch = FiniteWatch(patch.who, self._view_name)
         spans = any(SPAN in c for conds in guider.conds.values() for c in conds)
@@ -156,6 +155,10 @@ class JointRun:
                 )
             self.warned = True
             x.copy_(self.tie(x))
+
+    def before_cfg(self, args):
+        """After other nodes' pre-CFG functions: CFG++ samplers use the prediction without the prompt by itself."""
+        return [self.tie(out) for out in args["conds_out"]] if self.guided else args["conds_out"]
 
     def leave(self, denoised):
         """After CFG and post-CFG functions: guided places are the reference's again."""

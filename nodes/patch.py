@@ -7,6 +7,7 @@ import collections
 import torch
 
 import comfy.model_management
+from comfy.model_patcher import set_model_options_pre_cfg_function
 from comfy.patcher_extension import WrappersMP
 
 from ..safa_core.joins import Join
@@ -32,13 +33,14 @@ class JointPatch:
         self.finish_reference = finish_reference
         self.reference = None
         self._carried = collections.deque(maxlen=4)
-        self._name_errors(lambda: join.weights(canvas.views, canvas.rows))
-        if guide is not None:
-            self._name_errors(lambda: guide.on(canvas).places(canvas.views, canvas.rows))
+        self._fit(canvas.rows)
 
-    def _name_errors(self, call):
+    def _fit(self, rows: int) -> None:
+        """Refuse operators that have no room on this plan, by the node's name (ValueError)."""
         try:
-            call()
+            self.join.weights(self.canvas.views, rows)
+            if self.guide is not None:
+                self.guide.on(self.canvas).places(self.canvas.views, rows)
         except ValueError as error:
             raise ValueError(f"{self.who}: {error}") from error
 
@@ -62,6 +64,7 @@ class JointPatch:
     def check(self, model, latent: torch.Tensor) -> None:
         """Refuse a latent that neither plan nor model was made for, before anything is loaded (ValueError)."""
         self.canvas.check(latent, self.who)
+        self._fit(self.canvas.rows_in(latent))
         channels = model.get_model_object("latent_format").latent_channels
         if latent.shape[1] != channels:
             raise ValueError(
@@ -114,6 +117,8 @@ class JointPatch:
         model_options, seed = extra_args["model_options"], extra_args.get("seed")
         run = JointRun(self, guider, sampler, sigmas, model_options[STAGE], seed, noise, latent_image, denoise_mask)
         model_options[KEY] = run
+        if self.guide is not None:
+            set_model_options_pre_cfg_function(model_options, run.before_cfg)
 
         def on_step(step, denoised, x, total):
             run.calls.called_back()
@@ -156,12 +161,11 @@ class JointPatch:
 
     def reference_latent(self, model, shape) -> torch.Tensor:
         """The user's latent for the reference in the model's scale; refuses one that is not one view (ValueError)."""
-        latent = self.guide.latent["samples"]
-        if latent.ndim == len(shape) - 1:
-            latent = latent.unsqueeze(2)
+        given = self.guide.latent["samples"]
+        latent = given.unsqueeze(2) if given.ndim == len(shape) - 1 else given
         if list(latent.shape[1:]) != list(shape[1:]) or latent.shape[0] not in (1, shape[0]):
             raise ValueError(
-                f"{self.who}: the reference's latent is {list(latent.shape)}, but one view is {[1, *shape[1:]]}; "
+                f"{self.who}: the reference's latent is {list(given.shape)}, but one view is {[1, *shape[1:]]}; "
                 "encode a picture or clip of exactly one view."
             )
         return model.process_latent_in(latent).expand(shape[0], *[-1] * (latent.ndim - 1))
