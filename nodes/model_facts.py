@@ -39,7 +39,7 @@ class ModelFacts:
 
 
 def model_facts(model) -> ModelFacts:
-    """Read them from a host MODEL's latent format and family."""
+    """Read them from a host MODEL's latent format and family; refuses shapes and the like (ValueError)."""
     latent_format = model.get_model_object("latent_format")
     kind = type(latent_format).__name__
     family = type(model.model.model_config).__name__
@@ -52,5 +52,7 @@ def model_facts(model) -> ModelFacts:
     pixels = PIXELS.get(family, 1024)
     if family == "SD20" and model.model.model_type.name == "V_PREDICTION":
         pixels = 768
+    if dimensions == 1:
+        raise ValueError(f"{family} makes neither pictures nor sound that has a length; use another model.")
     ratio = latent_format.spacial_downscale_ratio
     return ModelFacts(family, channels, dimensions, "pixels", ratio, pixels // ratio)

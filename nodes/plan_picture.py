@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-WIDTH, MARGIN, LANE, BAR = 1024, 24, 34, 26
+WIDTH, MARGIN, GAP = 1024, 24, 4
+VIEWS_PER_ROW = 48  # a longer canvas is broken into rows, like a score
 BACK, INK, FAINT = "#1e1f24", "#e8e8ea", "#8a8d96"
 MIDDLE, OVERLAP, VIEWS = "#3f8f6b", "#d98e32", ("#4a78c2", "#6d5bb8")
 
@@ -14,58 +17,112 @@ MIDDLE, OVERLAP, VIEWS = "#3f8f6b", "#d98e32", ("#4a78c2", "#6d5bb8")
 def plan_picture(plan, scale: float, unit: str, caption: str) -> torch.Tensor:
     """Draw a ViewPlan: [1, height, 1024, 3], 0 to 1.
 
-    scale, unit: what one column is, for the ruler. caption: a line of text on top.
+    scale, unit: what one column is, for the ruler. caption: text on top.
     """
-    lanes = max(2, min(8, int(plan.coverage.max())))
-    height = MARGIN * 2 + 26 + lanes * LANE + 2 * LANE + 46
-    image = Image.new("RGB", (WIDTH, height), BACK)
+    font, small = ImageFont.load_default(size=14), ImageFont.load_default(size=11)
+    lanes = lanes_of(plan)
+    rows = math.ceil(len(plan) / VIEWS_PER_ROW)
+    bar = max(4, min(26, 260 // (max(lanes) + 1))) if rows == 1 else max(3, min(9, 60 // (max(lanes) + 1)))
+    lines = _wrapped(caption, font)
+    top = MARGIN + 20 * len(lines)
+    row_height = (max(lanes) + 1) * (bar + GAP) + GAP + bar + 2 * GAP + 20
+    image = Image.new("RGB", (WIDTH, top + rows * (row_height + 2 * GAP) + 20 + MARGIN), BACK)
     draw = ImageDraw.Draw(image)
-    font = ImageFont.load_default(size=14)
-    draw.text((MARGIN, MARGIN - 8), caption, INK, font)
-    top = MARGIN + 26
-    for i, start in enumerate(plan.starts):
-        _view(draw, font, plan, i, start, top + (i % lanes) * LANE)
-    below = top + lanes * LANE + 8
-    _coverage(draw, plan, below)
-    _ruler(draw, font, plan, scale, unit, below + BAR + 4)
-    _legend(draw, font, plan.loop, below + BAR + 34)
+    for i, line in enumerate(lines):
+        draw.text((MARGIN, MARGIN - 10 + 20 * i), line, INK, font)
+    for row in range(rows):
+        part = _Row(draw, plan, plan.length * row / rows, plan.length * (row + 1) / rows, bar)
+        y = top + row * (row_height + 2 * GAP)
+        for i, lane in enumerate(lanes):
+            part.view(i, y + lane * (bar + GAP), font if bar > 16 else None)
+        y += (max(lanes) + 1) * (bar + GAP) + GAP
+        part.coverage(y)
+        part.ruler(y + bar + GAP, scale, unit, *((font, 8) if rows == 1 else (small, 4)))
+    _legend(draw, font, plan.loop, image.height - MARGIN - 16)
     return torch.from_numpy(np.asarray(image).astype(np.float32) / 255).unsqueeze(0)
 
 
-def _x(plan, column: float) -> float:
-    return MARGIN + (WIDTH - 2 * MARGIN) * column / plan.length
+def lanes_of(plan) -> list[int]:
+    """A lane for every view, so that no two views in a lane meet, also across the wrap of a loop."""
+    taken = []  # first and last column of every lane
+    lanes = []
+    for start in plan.starts:
+        end = start + plan.view
+        free = (i for i, (a, b) in enumerate(taken) if b <= start and end - plan.length <= a)
+        lane = next(free, len(taken))
+        if lane == len(taken):
+            taken.append((start, end))
+        taken[lane] = (taken[lane][0], end)
+        lanes.append(lane)
+    return lanes
 
 
-def _view(draw, font, plan, i, start, y):
-    end = start + plan.view
-    parts = [(start, min(end, plan.length))] + ([(0, end - plan.length)] if end > plan.length else [])
-    for a, b in parts:
-        draw.rectangle((_x(plan, a), y, _x(plan, b) - 1, y + BAR), fill=VIEWS[i % 2], outline=BACK)
-        if _x(plan, b) - _x(plan, a) > 26:
-            draw.text((_x(plan, a) + 6, y + 5), f"{i + 1}" + (" ↻" if len(parts) > 1 else ""), INK, font)
+def _wrapped(text: str, font) -> list[str]:
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and font.getlength(longer) > WIDTH - 2 * MARGIN:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
 
 
-def _coverage(draw, plan, y):
-    edges = [0, *((plan.coverage[1:] != plan.coverage[:-1]).nonzero().flatten() + 1).tolist(), plan.length]
-    for a, b in zip(edges, edges[1:], strict=False):
-        fill = MIDDLE if plan.coverage[a] == 1 else OVERLAP
-        draw.rectangle((_x(plan, a), y, max(_x(plan, a) + 1, _x(plan, b) - 1), y + BAR), fill=fill)
+class _Row:
+    """Canvas columns `first` to `last`, drawn over the picture's width."""
 
+    def __init__(self, draw, plan, first: float, last: float, bar: int):
+        self.draw, self.plan, self.first, self.last, self.bar = draw, plan, first, last, bar
 
-def _ruler(draw, font, plan, scale, unit, y):
-    for k in range(9):
-        value = plan.length * scale * k / 8
-        text = f"{value:.4g} {unit}" if k == 8 else f"{value:.4g}"
-        width = draw.textlength(text, font)
-        x = _x(plan, plan.length * k / 8) - width / 2
-        draw.text((min(max(MARGIN, x), WIDTH - width - 4), y), text, FAINT, font)
+    def _x(self, column: float) -> float:
+        inside = min(max(column, self.first), self.last) - self.first
+        return MARGIN + (WIDTH - 2 * MARGIN) * inside / (self.last - self.first)
+
+    def _block(self, a, b, y, fill, seam: int) -> float:
+        """A rectangle from column a to b, `seam` pixels short of b; the width that was drawn."""
+        if b <= self.first or a >= self.last:
+            return 0
+        left, right = self._x(a), self._x(b) - seam
+        self.draw.rectangle((left, y, max(left, right - 1), y + self.bar - 1), fill=fill)
+        return right - left
+
+    def view(self, i, y, font):
+        start, end = self.plan.starts[i], self.plan.starts[i] + self.plan.view
+        self._part(
+            start, min(end, self.plan.length), y, i, f"{i + 1} >" if end > self.plan.length else f"{i + 1}", font
+        )
+        if end > self.plan.length:
+            self._part(0, end - self.plan.length, y, i, f"> {i + 1}", font)
+
+    def _part(self, a, b, y, i, label, font):
+        width = self._block(a, b, y, VIEWS[i % 2], 1)
+        if font and width > font.getlength(label) + 10:
+            self.draw.text((self._x(a) + 6, y + self.bar / 2), label, INK, font, anchor="lm")
+
+    def coverage(self, y):
+        covered = self.plan.coverage
+        edges = [0, *((covered[1:] != covered[:-1]).nonzero().flatten() + 1).tolist(), self.plan.length]
+        for a, b in zip(edges, edges[1:], strict=False):
+            self._block(a, b, y, MIDDLE if covered[a] == 1 else OVERLAP, 0)
+
+    def ruler(self, y, scale, unit, font, ticks):
+        for k in range(ticks + 1):
+            column = self.first + (self.last - self.first) * k / ticks
+            value = column * scale
+            text = f"{value:{'.0f' if value >= 1000 else '.4g'}}" + (f" {unit}" if k == ticks else "")
+            width = font.getlength(text)
+            x = min(max(MARGIN, self._x(column) - width / 2), WIDTH - MARGIN - width)
+            self.draw.text((x, y), text, FAINT, font)
 
 
 def _legend(draw, font, loop, y):
     x = MARGIN
-    entries = [(VIEWS[0], "view"), (MIDDLE, "middle: one view"), (OVERLAP, "overlap: views share it")]
-    for colour, text in entries + ([(None, "loop: the end meets the start")] if loop else []):
-        if colour:
-            draw.rectangle((x, y + 3, x + 14, y + 15), fill=colour)
-        draw.text((x + 20, y), text, INK, font)
-        x += 44 + draw.textlength(text, font)
+    entries = [(VIEWS, "views"), ((MIDDLE,), "middle: one view"), ((OVERLAP,), "overlap: views share it")]
+    for colours, text in entries:
+        for colour in colours:
+            draw.rectangle((x, y + 2, x + 13, y + 15), fill=colour)
+            x += 16
+        draw.text((x + 4, y), text, INK, font)
+        x += 30 + font.getlength(text)
+    if loop:
+        draw.text((x, y), "loop: > goes on at the other end", INK, font)

@@ -100,8 +100,11 @@ class SaFaSubviewPlanner(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, length, unit, view, overlap, loop, height, batch_size, latent=None) -> io.NodeOutput:
-        facts = model_facts(model)
-        scale = _scale(facts, unit)
+        facts = _named(model_facts, model)
+        if not 0 <= overlap < 1:
+            raise ValueError(f"{WHO}: expected `overlap` from 0 to below 1, got {overlap:g}.")
+        # where nothing is typed, the unit's default need not be the model's
+        scale = _scale(facts, unit) if length or view or height else facts.scale
         said = []
         view_columns = _columns(view, scale, "view", unit, said) if view else facts.view
         if latent is None:
@@ -112,21 +115,27 @@ class SaFaSubviewPlanner(io.ComfyNode):
             )
             rows = _rows(facts, height, unit, said)
             latent = _empty(facts, rows, columns, batch_size)
-        axis = _long_axis(facts, latent["samples"])
+            axis = latent["samples"].ndim - 1
+        else:
+            axis = _long_axis(facts, latent["samples"])
         columns = latent["samples"].shape[axis]
         if columns < view_columns:
             raise ValueError(
                 f"{WHO}: the canvas is {_measure(columns, facts)} long, but one view is "
                 f"{_measure(view_columns, facts)}; ask for at least one view, or set a smaller `view`."
             )
-        try:
-            views = plan_views(columns, view_columns, overlap, loop)
-        except ValueError as error:
-            raise ValueError(f"{WHO}: {error}") from error
+        views = _named(plan_views, columns, view_columns, overlap, loop)
         canvas = Canvas(views, tuple(latent["samples"].shape[1:]), axis, facts.unit, facts.scale)
         info = describe(canvas, facts, said)
         picture = plan_picture(views, facts.scale, facts.unit, info.split(";")[0])
         return io.NodeOutput(canvas, latent, picture, info, ui=_shown(picture, info, cls))
+
+
+def _named(call, *args):
+    try:
+        return call(*args)
+    except ValueError as error:
+        raise ValueError(f"{WHO}: {error}") from error
 
 
 def _shown(picture, info, cls) -> dict:
@@ -155,9 +164,10 @@ def _columns(value: float, scale: float, name: str, unit: str, said: list[str]) 
 
 
 def _paper_length(facts: ModelFacts, view: int, overlap: float, loop: bool) -> int:
+    """Columns that this many views cover at exactly this overlap; at least one view's."""
     count = PAPER_VIEWS[facts.unit]
-    shared = round(overlap * view)
-    return count * (view - shared) + (0 if loop else shared)
+    shared = min(math.ceil(overlap * view - 1e-6), view - 1)  # as plan_views rounds
+    return max(view, count * (view - shared) + (0 if loop else shared))
 
 
 def _rows(facts: ModelFacts, height: int, unit: str, said: list[str]) -> int:
@@ -210,11 +220,12 @@ def describe(canvas: Canvas, facts: ModelFacts, said: list[str]) -> str:
     share = f"{min(shares):.1%}" + (f" to {max(shares):.1%}" if max(shares) > min(shares) else "")
     rival = len(plan_views(views.length, views.view, 0.8, views.loop))
     across = "" if facts.audio else f" x {canvas.rows * facts.scale:.5g} px"
+    plural = "s" if len(views) > 1 else ""
     parts = [
-        f"{len(views)} view{'s' if len(views) > 1 else ''} of {_measure(views.view, facts)} on "
+        f"{len(views)} view{plural} of {_measure(views.view, facts)} on "
         f"{_measure(views.length, facts)}{across}{', loop' if views.loop else ''}",
         f"overlap {share}",
-        f"{len(views)} model windows per step ({len(views) + 1} with a Reference Swap; each twice with CFG), "
+        f"{len(views)} model window{plural} per step ({len(views) + 1} with a Reference Swap; each twice with CFG), "
         f"MultiDiffusion at overlap 0.8 needs {rival}",
     ]
     return "; ".join([*parts, *said])
