@@ -61,8 +61,9 @@ class JointRun:
         """Append the reference and tie its places of the canvas (design, section 4)."""
         later_stage = not torch.any(noise)
         carried = self.patch.carried(latent_image) if later_stage else None
-        cut = later_stage or bool(self.sigmas[-1] > 0)
         sampling = self.model.model_sampling
+        most = self.sampler.max_denoise(guider, self.sigmas)
+        cut = bool(self.sigmas[-1] > 0) or (later_stage and not most)
         guided = guided_steps(self.patch.guide.rate, self.sigmas, sampling, stage if cut else None)
         self.calls = GuidedCalls(self.sampler, self.sigmas, guided)
         if later_stage and carried is None and self.calls.steps > 0:
@@ -77,7 +78,6 @@ class JointRun:
         reference = self._reference(noise, latent_image.index_select(self.axis, first), later_stage, carried)
         loose = tuple(self._append(c, r) for c, r in zip((noise, latent_image), reference, strict=True))
         tied = tuple(self.tie(t) for t in loose) if self.calls.steps > 0 else loose
-        most = self.sampler.max_denoise(guider, self.sigmas)
         # x before the first step, as Algorithm 1 sees it (J_T, untied), and as the sampler will hold it
         seen = tied if carried is not None else loose
         self.first_x = tuple(sampling.noise_scaling(self.sigmas[0], n, latent, most) for n, latent in (seen, tied))

@@ -49,8 +49,12 @@ def guided_steps(rate: float, sigmas, model_sampling, stage: tuple[int, int] | N
     stage:  its `place_in_schedule` where it is one stage of a longer one, so that both stages agree on K. A stage
             that is a schedule of its own takes the share of the model's noise range instead, as the host's start and
             end percents do.
+
+    A schedule that climbs (Flip Sigmas, to find the noise of a picture) is not guided.
     """
     steps = len(sigmas) - 1
+    if sigmas[0] < sigmas[-1]:
+        return 0
     if stage is None:
         return int(rate * steps + 0.5)
     whole, before = stage

@@ -16,6 +16,7 @@ from safa_pack.tests.nodes.harness import (
     Recorder,
     SeparateCalls,
     advanced,
+    apart,
     canvas_of,
     cfg_guider,
     custom,
@@ -207,6 +208,45 @@ def test_a_stage_with_a_schedule_of_its_own_counts_by_noise():
     first, _ = custom(cfg_guider(model), empty(CANVAS), sigmas=sigmas[:4].clone())
     second, _ = custom(cfg_guider(model), {"samples": first}, sigmas=sigmas[3:].clone(), noise=False)
     assert largest(second, custom(cfg_guider(model), empty(CANVAS), sigmas=sigmas)[0]) < 1e-4
+
+
+def guided_calls(recorder):
+    return [apart(out, CANVAS, guide_of()) == 0 for _, _, out in recorder.calls]
+
+
+@torch.inference_mode()
+def test_noise_added_by_another_node_is_a_whole_run():
+    """Add Noise, then sampling without noise over the whole schedule: K of its own steps."""
+    recorder, sigmas = Recorder(toy()), schedule(toy(), "karras", 10)
+    model = patched(recorder.model, CANVAS, guide=guide_of(0.5))
+    noise = nodes_custom_sampler.RandomNoise.execute(SEED).result[0]
+    (noisy,) = nodes_custom_sampler.AddNoise.execute(model, noise, sigmas, picture(CANVAS)).result
+    custom(cfg_guider(model), noisy, sigmas=sigmas, noise=False)
+    assert guided_calls(recorder) == [True] * 5 + [False] * 5
+
+
+@torch.inference_mode()
+def test_the_way_up_is_not_guided():
+    """Flip Sigmas runs from a picture to its noise; the way down again continues with that reference."""
+    recorder = Recorder(toy())
+    model, latent = patched(recorder.model, CANVAS, guide=guide_of(0.4)), picture(CANVAS)
+    (up,) = nodes_custom_sampler.FlipSigmas.execute(schedule(toy(), steps=5)).result
+    out, _ = custom(cfg_guider(model), latent, sigmas=up, noise=False)
+    assert not any(guided_calls(recorder))
+    free, _ = custom(cfg_guider(patched(toy(), CANVAS)), latent, sigmas=up, noise=False)
+    assert torch.equal(out, free)
+    recorder.events.clear()
+    custom(cfg_guider(model), {"samples": out}, steps=5, noise=False)
+    assert guided_calls(recorder) == [True] * 2 + [False] * 3
+    assert largest(recorder.calls[0][1][..., 44:], out[..., :16]) > 1e-3  # not the canvas's first view
+
+
+@pytest.mark.parametrize("rate, guided", [(0.3, [False]), (1.0, [True])])
+@pytest.mark.parametrize("sampler", ["euler", "dpm_fast", "heun", "dpmpp_2m_sde"])
+def test_a_single_step(sampler, rate, guided):
+    recorder = Recorder(toy())
+    ksampler(patched(recorder.model, CANVAS, guide=guide_of(rate)), empty(CANVAS), sampler, steps=1)
+    assert guided_calls(recorder) == guided[: len(recorder.calls)]
 
 
 def test_a_second_stage_may_run_again():
