@@ -11,6 +11,7 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..safa_core.circular import circular, crop_ring, pad_ring, wrap_obstacle
+from .node_text import show_text
 from .sockets import CATEGORY, SaFaPlan
 
 NAME = "Loop VAE Decode"
@@ -125,7 +126,7 @@ class SaFaLoopDecode(io.ComfyNode):
             "long axis the VAE's convolutions run around the ring, so that rolling the latent rolls the picture. "
             "Where a VAE does not allow that, the latent is padded from the other side and the picture cropped; the "
             "node then says by how much the ends differ. Without a loop in the plan it decodes like VAE Decode.",
-            search_aliases=["seamless decode", "tileable", "circular vae", "360 panorama", "vae decode loop"],
+            search_aliases=["safa", "seamless decode", "tileable", "circular vae", "360 panorama", "vae decode loop"],
             inputs=[
                 io.Vae.Input("vae", tooltip="The VAE of the model that made the latent, for pictures."),
                 io.Latent.Input("latent", tooltip="The canvas to decode: as long as the plan, in latent columns."),
@@ -146,13 +147,6 @@ class SaFaLoopDecode(io.ComfyNode):
             picture, text = vae.decode(samples), "the plan has no loop: decoded as VAE Decode does"
         if picture.ndim == 5:
             picture = picture.reshape(-1, *picture.shape[-3:])
-        _show(cls.hidden, text)
+        show_text(cls.hidden, text)
         return io.NodeOutput(picture, ui=ui.PreviewText(text))
 
-
-def _show(hidden, text: str) -> None:
-    """Show the text on the node; the page shows the `ui` text of the host's own nodes only."""
-    if hidden is not None and hidden.unique_id:
-        from server import PromptServer  # starts with a running server only
-
-        PromptServer.instance.send_progress_text(text, hidden.unique_id)

@@ -8,6 +8,7 @@ from comfy_api.latest import io
 
 from ..safa_core import AverageJoin, ReferenceGuide, SwapJoin, TriangularJoin
 from .canvas import Guide
+from .errors import named
 from .sockets import CATEGORY, SaFaGuide, SaFaJoin
 
 AXES = ["frames", "rows", "auto"]
@@ -55,7 +56,8 @@ class SaFaSelfLoopSwap(io.ComfyNode):
 
     @classmethod
     def execute(cls, interval, axis, shift) -> io.NodeOutput:
-        return io.NodeOutput(SwapJoin(interval, shift, "frames" if axis == "auto" else axis))
+        with named("Self-Loop Swap"):
+            return io.NodeOutput(SwapJoin(interval, shift, "frames" if axis == "auto" else axis))
 
 
 class SaFaOverlapAverage(io.ComfyNode):
@@ -141,7 +143,8 @@ class SaFaReferenceSwap(io.ComfyNode):
 
     @classmethod
     def execute(cls, rate, interval, axis, conditioning=None, latent=None) -> io.NodeOutput:
-        ReferenceGuide(rate, interval)  # refuses what has no meaning, here rather than at the sampler
+        with named("Reference Swap"):  # refuses what has no meaning here rather than at the sampler
+            ReferenceGuide(rate, interval, "frames" if axis == "auto" else axis)
         if rate > 0.6:
             logging.warning(
                 f"Reference Swap: a rate of {rate:g} is above 0.6, where the paper reports repetition and artefacts."

@@ -11,7 +11,9 @@ from comfy_api.latest import io, ui
 
 from ..safa_core import plan_views
 from .canvas import Canvas
+from .errors import named
 from .model_facts import ModelFacts, model_facts
+from .node_text import show_text
 from .plan_picture import plan_picture
 from .sockets import CATEGORY, SaFaPlan
 
@@ -96,11 +98,13 @@ class SaFaSubviewPlanner(io.ComfyNode):
                 io.Image.Output(display_name="preview", tooltip="The plan as a picture."),
                 io.String.Output(display_name="info", tooltip="The plan in one line."),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
     def execute(cls, model, length, unit, view, overlap, loop, height, batch_size, latent=None) -> io.NodeOutput:
-        facts = _named(model_facts, model)
+        with named(WHO):
+            facts = model_facts(model)
         if not 0 <= overlap < 1:
             raise ValueError(f"{WHO}: expected `overlap` from 0 to below 1, got {overlap:g}.")
         # where nothing is typed, the unit's default need not be the model's
@@ -124,22 +128,14 @@ class SaFaSubviewPlanner(io.ComfyNode):
                 f"{WHO}: the canvas is {_measure(columns, facts)} long, but one view is "
                 f"{_measure(view_columns, facts)}; ask for at least one view, or set a smaller `view`."
             )
-        views = _named(plan_views, columns, view_columns, overlap, loop)
+        with named(WHO):
+            views = plan_views(columns, view_columns, overlap, loop)
         canvas = Canvas(views, tuple(latent["samples"].shape[1:]), axis, facts.unit, facts.scale)
         info = describe(canvas, facts, said)
         picture = plan_picture(views, facts.scale, facts.unit, info.split(";")[0])
-        return io.NodeOutput(canvas, latent, picture, info, ui=_shown(picture, info, cls))
-
-
-def _named(call, *args):
-    try:
-        return call(*args)
-    except ValueError as error:
-        raise ValueError(f"{WHO}: {error}") from error
-
-
-def _shown(picture, info, cls) -> dict:
-    return {**ui.PreviewImage(picture, cls=cls).as_dict(), **ui.PreviewText(info).as_dict()}
+        show_text(cls.hidden, info)
+        shown = {**ui.PreviewImage(picture, cls=cls).as_dict(), **ui.PreviewText(info).as_dict()}
+        return io.NodeOutput(canvas, latent, picture, info, ui=shown)
 
 
 def _scale(facts: ModelFacts, unit: str) -> float:
