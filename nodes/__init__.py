@@ -6,6 +6,7 @@ from .loop_decode import SaFaLoopDecode
 from .operators import SaFaOverlapAverage, SaFaReferenceSwap, SaFaSelfLoopSwap
 from .planner import SaFaSubviewPlanner
 from .sampler import SaFaModelPatch, SaFaSampler
+from .save_loop import SaFaSaveLoop
 
 NODES = [
     SaFaSubviewPlanner,
@@ -15,6 +16,7 @@ NODES = [
     SaFaModelPatch,
     SaFaSampler,
     SaFaLoopDecode,
+    SaFaSaveLoop,
 ]
 
 

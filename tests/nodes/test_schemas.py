@@ -36,12 +36,19 @@ NODES = {
         "latent:LATENT reference:LATENT",
     ),
     "SaFaLoopDecode": ("Loop VAE Decode", "vae:VAE latent:LATENT plan:SAFA_PLAN", "image:IMAGE"),
+    "SaFaSaveLoop": (
+        "Save Loop (WAV)",
+        "audio:AUDIO filename_prefix:STRING=audio/loop loop:BOOLEAN=True format:COMBO=16-bit repeat:INT=1 "
+        "(audioUI:AUDIO_UI)",
+        "",
+    ),
 }
 OPTIONS = {
     ("SaFaSubviewPlanner", "unit"): ["seconds", "pixels", "latent"],
     ("SaFaSelfLoopSwap", "axis"): ["frames", "rows", "auto"],
     ("SaFaReferenceSwap", "axis"): ["frames", "rows", "auto"],
     ("SaFaOverlapAverage", "window"): ["flat", "triangular"],
+    ("SaFaSaveLoop", "format"): ["16-bit", "24-bit", "float"],
 }
 
 
