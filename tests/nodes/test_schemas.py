@@ -87,7 +87,7 @@ def test_every_node_explains_itself():
         schema = node.GET_SCHEMA()
         assert node_id.startswith("SaFa") and schema.display_name and schema.category == "SaFa"
         assert len(schema.description or "") > 40 and schema.description.endswith("."), node_id
-        assert "safa" in schema.search_aliases and len(schema.search_aliases) > 2, node_id
+        assert len(schema.search_aliases) > 2, node_id
         for part in schema.inputs:
             assert len(part.tooltip or "") > 15 and part.tooltip.endswith("."), (node_id, part.id)
 
