@@ -149,4 +149,3 @@ class SaFaLoopDecode(io.ComfyNode):
             picture = picture.reshape(-1, *picture.shape[-3:])
         show_text(cls.hidden, text)
         return io.NodeOutput(picture, ui=ui.PreviewText(text))
-
