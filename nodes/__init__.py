@@ -2,6 +2,7 @@
 
 from comfy_api.latest import ComfyExtension, io
 
+from .audio_loader import SaFaAudioModelLoader
 from .loop_decode import SaFaLoopDecode
 from .operators import SaFaOverlapAverage, SaFaReferenceSwap, SaFaSelfLoopSwap
 from .planner import SaFaSubviewPlanner
@@ -16,6 +17,7 @@ NODES = [
     SaFaModelPatch,
     SaFaSampler,
     SaFaLoopDecode,
+    SaFaAudioModelLoader,
     SaFaSaveLoop,
 ]
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .audio_latent import AudioLatent
+
 # Latent columns per second and the longest clip in seconds that the model was trained on, by latent format.
 AUDIO = {
     "StableAudio1": (44100 / 2048, 47.554),
@@ -23,6 +25,7 @@ class ModelFacts:
 
     scale: seconds (audio) or pixels (pictures) that one latent column is. view: its own window, in columns.
     rows: rows of an audio latent, None where the user chooses a height. unit: "seconds" or "pixels".
+    axis: the long axis of [B, C, ...] where the model fixes it to another than the last.
     """
 
     name: str
@@ -32,6 +35,7 @@ class ModelFacts:
     scale: float
     view: int
     rows: int | None = None
+    axis: int | None = None
 
     @property
     def audio(self) -> bool:
@@ -44,6 +48,11 @@ def model_facts(model) -> ModelFacts:
     kind = type(latent_format).__name__
     family = type(model.model.model_config).__name__
     channels, dimensions = latent_format.latent_channels, latent_format.latent_dimensions
+    if isinstance(latent_format, AudioLatent):
+        rate = latent_format.columns_per_second
+        view = round(latent_format.native_seconds * rate)
+        name, rows, axis = model.model.name, latent_format.rows, latent_format.long_axis
+        return ModelFacts(name, channels, dimensions, "seconds", 1 / rate, view, rows, axis)
     if kind in AUDIO:
         rate, longest = AUDIO[kind]
         return ModelFacts(

@@ -119,7 +119,7 @@ class SaFaSubviewPlanner(io.ComfyNode):
             )
             rows = _rows(facts, height, unit, said)
             latent = _empty(facts, rows, columns, batch_size)
-            axis = latent["samples"].ndim - 1
+            axis = _fixed_axis(facts, latent["samples"])
         else:
             axis = _long_axis(facts, latent["samples"])
         columns = latent["samples"].shape[axis]
@@ -182,6 +182,8 @@ def _empty(facts: ModelFacts, rows: int, columns: int, batch_size: int) -> dict:
         2: [batch_size, facts.channels, rows, columns],
         3: [batch_size, facts.channels, 1, rows, columns],
     }[facts.dimensions]
+    if facts.axis is not None:
+        shape[facts.axis], shape[-1] = shape[-1], shape[facts.axis]
     samples = torch.zeros(
         shape,
         device=comfy.model_management.intermediate_device(),
@@ -201,8 +203,12 @@ def _long_axis(facts: ModelFacts, samples) -> int:
             f"got {list(samples.shape)}; use an empty latent for this model or leave `latent` free."
         )
     if facts.audio or samples.shape[-1] >= samples.shape[-2]:
-        return samples.ndim - 1
+        return _fixed_axis(facts, samples)
     return samples.ndim - 2
+
+
+def _fixed_axis(facts: ModelFacts, samples) -> int:
+    return samples.ndim - 1 if facts.axis is None else facts.axis
 
 
 def _measure(columns: int, facts: ModelFacts) -> str:

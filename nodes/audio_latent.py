@@ -1,0 +1,22 @@
+"""The latent format of models that denoise a mel spectrogram with time first."""
+
+from __future__ import annotations
+
+from comfy.latent_formats import LatentFormat
+
+
+class AudioLatent(LatentFormat):
+    """Latents [B, C, T, F] of a mel spectrogram: time is dim 2, frequency dim 3.
+
+    columns_per_second: of dim 2. rows: the size of dim 3. native_seconds: the model's own clip.
+    """
+
+    latent_dimensions = 2
+    long_axis = 2
+    columns_per_second = 25.0
+    rows = 16
+    native_seconds = 10.24
+
+    def __init__(self, channels: int, rows: int, columns_per_second: float, columns: int, scale_factor: float):
+        self.latent_channels, self.rows, self.scale_factor = channels, rows, scale_factor
+        self.columns_per_second, self.native_seconds = columns_per_second, columns / columns_per_second
