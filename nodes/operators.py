@@ -154,4 +154,8 @@ class SaFaReferenceSwap(io.ComfyNode):
                 "Reference Swap: the conditioning carries hooks (a LoRA schedule for one prompt), which the reference "
                 "cannot have of its own; connect a conditioning without hooks."
             )
+        if any({"mask", "area"} & extra.keys() for _, extra in conditioning or ()):
+            logging.warning(
+                "Reference Swap: the reference is one view of its own, so masks and areas of its prompt do not apply."
+            )
         return io.NodeOutput(Guide(rate, interval, axis, conditioning, latent))

@@ -12,6 +12,7 @@ from comfy.patcher_extension import WrappersMP
 
 from ..safa_core.joins import Join
 from .canvas import Canvas, Guide
+from .errors import named
 from .joint_run import JointRun
 from .schedule import place_in_schedule
 from .view_conds import add_reference_prompt
@@ -37,12 +38,10 @@ class JointPatch:
 
     def _fit(self, rows: int) -> None:
         """Refuse operators that have no room on this plan, by the node's name (ValueError)."""
-        try:
+        with named(self.who):
             self.join.weights(self.canvas.views, rows)
             if self.guide is not None:
                 self.guide.on(self.canvas).places(self.canvas.views, rows)
-        except ValueError as error:
-            raise ValueError(f"{self.who}: {error}") from error
 
     def install(self, model):
         """A clone of the host's MODEL with this patch; refuses a second one (ValueError)."""
