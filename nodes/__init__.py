@@ -4,8 +4,10 @@ from comfy_api.latest import ComfyExtension, io
 
 from .audio_loader import SaFaAudioModelLoader
 from .loop_decode import SaFaLoopDecode
+from .mel_decode import SaFaMelDecode
 from .operators import SaFaOverlapAverage, SaFaReferenceSwap, SaFaSelfLoopSwap
 from .planner import SaFaSubviewPlanner
+from .riffusion_decode import SaFaRiffusionDecode
 from .sampler import SaFaModelPatch, SaFaSampler
 from .save_loop import SaFaSaveLoop
 
@@ -19,6 +21,8 @@ NODES = [
     SaFaLoopDecode,
     SaFaAudioModelLoader,
     SaFaSaveLoop,
+    SaFaMelDecode,
+    SaFaRiffusionDecode,
 ]
 
 
