@@ -55,7 +55,8 @@ class JointRun:
         if self.length == self.view and len(self.plan) == 1:
             return
         window = [t if t is None else t.index_select(self.axis, first) for t in (noise, latent_image, denoise_mask)]
-        size_to_views(guider.conds, self.model, noise.device, *window, self.seed)
+        scale = self.patch.canvas.scale
+        size_to_views(guider.conds, self.model, noise.device, *window, self.seed, self.plan, scale)
 
     def _start_reference(self, guider, stage, noise, latent_image, denoise_mask, first):
         """Append the reference and tie its places of the canvas (design, section 4)."""

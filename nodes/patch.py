@@ -15,6 +15,7 @@ from .canvas import Canvas, Guide
 from .errors import named
 from .joint_run import JointRun
 from .schedule import place_in_schedule
+from .timbre import keep_timbres_apart
 from .view_conds import add_reference_prompt
 
 KEY = "safa"
@@ -50,6 +51,7 @@ class JointPatch:
                 f"{self.who}: the model already has a SaFa patch; connect the model from before SaFa Model Patch."
             )
         patched = model.clone()
+        keep_timbres_apart(patched)
         for kind, wrapper in (
             (WrappersMP.OUTER_SAMPLE, self.outer_sample),
             (WrappersMP.PREPARE_SAMPLING, self.prepare_sampling),

@@ -15,9 +15,11 @@ from comfy.sampler_helpers import convert_cond
 from comfy.samplers import add_area_dims, encode_model_conds
 
 from .view_control import ViewControl
+from .view_times import times_of_views
 
 SPAN = "safa_span"  # cond key: (first, last) canvas column, last excluded; views centred in it take the cond
 REFERENCE = "safa_reference"  # cond key: this cond is the reference's alone
+TIMES = "safa_times"  # cond key: `times_of_views`
 REFERENCE_CONTROL = "safa_reference_control"  # cond key: what the reference gets in place of the cond's control
 
 
@@ -34,15 +36,33 @@ def add_reference_prompt(conds: dict, prompt) -> None:
     conds["positive"] = conds["positive"] + [{**c, REFERENCE: True, "control_apply_to_uncond": False} for c in own]
 
 
-def size_to_views(conds, model, device, noise, latent, mask, seed):
+def size_to_views(conds, model, device, noise, latent, mask, seed, plan, scale):
     """Encode conds again for one view's size (SDXL's width and height), keeping what belongs to canvas places.
 
-    conds: the guider's processed conds by name, changed in place. noise, latent, mask: one view's.
+    conds: the guider's processed conds by name, changed in place. noise, latent, mask: one view's. plan: ViewPlan.
+    scale: seconds (sound) or pixels per latent column.
     """
     for name, processed in conds.items():
-        sized = encode_model_conds(
+        encode = _encoder(model, device, name, noise, latent, mask, seed)
+        sized, encoded = encode(processed), {}
+        for whole, view in zip(processed, sized, strict=True):
+            times = times_of_views(whole, plan, scale, lambda cond, encode=encode: encode([cond])[0]["model_conds"])
+            # to a positive with an area the host adds a negative that is a copy of it, but for what was encoded
+            origin = encoded.setdefault(tuple(map(id, whole["model_conds"].values())), (view["model_conds"], times))
+            view["model_conds"], view[TIMES] = origin
+            for key, value in whole["model_conds"].items():
+                if isinstance(value, CONDNoiseShape) and REFERENCE not in whole:
+                    view["model_conds"][key] = value
+        conds[name] = sized
+
+
+def _encoder(model, device, name, noise, latent, mask, seed):
+    """The host's encoding of a list of conds for a sampling of this size."""
+
+    def encode(conds: list[dict]) -> list[dict]:
+        return encode_model_conds(
             model.extra_conds,
-            processed[:],
+            conds[:],
             noise,
             device,
             name,
@@ -51,15 +71,8 @@ def size_to_views(conds, model, device, noise, latent, mask, seed):
             seed=seed,
             latent_shapes=[noise.shape],
         )
-        encoded = {}
-        for whole, view in zip(processed, sized, strict=True):
-            # to a positive with an area the host adds a negative that is a copy of it, but for what was encoded
-            origin = encoded.setdefault(tuple(map(id, whole["model_conds"].values())), view["model_conds"])
-            view["model_conds"] = origin
-            for key, value in whole["model_conds"].items():
-                if isinstance(value, CONDNoiseShape) and REFERENCE not in whole:
-                    view["model_conds"][key] = value
-        conds[name] = sized
+
+    return encode
 
 
 def _due(cond, timestep) -> bool:
@@ -217,7 +230,15 @@ class ViewConds:
         sizes[self.axis - 2], offsets[self.axis - 2] = self.plan.view, i * self.plan.view
         # stable from step to step, and another one per view: caches such as EasyCache's key on it
         name = uuid.uuid5(cond["uuid"], f"view {i}")
-        return {**{k: v for k, v in cond.items() if k != "safa_box"}, "area": (*sizes, *offsets), "uuid": name}
+        kept = {k: v for k, v in cond.items() if k not in ("safa_box", TIMES)}
+        return {**kept, "model_conds": self._timed(cond, i), "area": (*sizes, *offsets), "uuid": name}
+
+    def _timed(self, cond, i) -> dict:
+        """The cond's model conds with what differs in view `i`; the reference is told what the first view is told."""
+        if not cond.get(TIMES):
+            return cond["model_conds"]
+        own = cond[TIMES][i % len(self.plan)].items()
+        return {**cond["model_conds"], **{k: v for k, v in own if not isinstance(v, CONDNoiseShape)}}
 
     def _for_view(self, placed, i) -> dict:
         out = self._window(placed, i, placed["safa_box"])

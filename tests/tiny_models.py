@@ -1,6 +1,6 @@
 """Tiny models of the families the pack supports: the host's own classes, seeded random weights.
 
-Everything but ACE-Step and the toy goes through the host's detection and loader,
+Everything but ACE-Step (1.0, 1.5) and the toy goes through the host's detection and loader,
 so what detection fixes (320 channels for SD, 64 per layer for SD3) is as in the
 real thing, and what it reads from the weights is as small as it lets us. All
 weights are random, also the output layers that training starts at zero:
@@ -40,6 +40,7 @@ CONDITIONING_WIDTHS = {
     "flux_like": (4096, 768),
     "stable_audio": (768, None),
     "ace_step": (768, None),
+    "ace_step15": (32, None),
     "wan21": (4096, None),
     "toy": (8, None),
 }
@@ -54,6 +55,7 @@ LATENT_SHAPES = {
     "flux_like": (1, 16, 8, 12),
     "stable_audio": (1, 64, 24),
     "ace_step": (1, 8, 16, 24),
+    "ace_step15": (1, 64, 24),
     "wan21": (1, 16, 2, 8, 12),
     "toy": (1, 4, 8, 12),
 }
@@ -256,8 +258,8 @@ def wan21():
 # ---- Audio ----
 
 
-@lru_cache
-def _stable_audio():
+def stable_audio_state_dict():
+    """Weights of a tiny Stable Audio 1.0 under the names of its checkpoint, without VAE and text encoder."""
     config = {
         "embed_dim": 64,
         "depth": 2,
@@ -267,15 +269,23 @@ def _stable_audio():
         "norm_type": "rms_norm",
     }
     network = build(comfy.ldm.audio.dit.AudioDiffusionTransformer, config, seed=60)
+    # a buffer, which the host leaves uninitialised: a checkpoint brings it
+    frequencies = network.transformer.rotary_pos_emb.inv_freq
+    frequencies.copy_(10000 ** -torch.linspace(0, 1, len(frequencies) + 1)[:-1])
     state_dict = {f"model.model.{name}": value for name, value in network.state_dict().items()}
     for seed, name in enumerate(("seconds_start", "seconds_total")):
         # Of 512 s the embedding tells clips of a few seconds apart only if its frequencies are high.
         embedder = randomise(comfy.ldm.audio.embedders.NumberConditioner(768), seed, scale=8)
         for key, value in embedder.state_dict().items():
             state_dict[f"conditioner.conditioners.{name}.{key}"] = value
+    return state_dict
+
+
+@lru_cache
+def _stable_audio():
     options = {"dtype": torch.float32}
     return comfy.sd.load_state_dict_guess_config(
-        state_dict, output_vae=False, output_clip=False, model_options=options
+        stable_audio_state_dict(), output_vae=False, output_clip=False, model_options=options
     )[0]
 
 
@@ -299,6 +309,36 @@ def _ace_step():
 def ace_step():
     """ACE-Step 1.0, flow; takes seconds to build. Latents [B, 8, 16, T]."""
     return _ace_step().clone()
+
+
+@lru_cache
+def _ace_step15():
+    sizes = {
+        "hidden_size": 64,
+        "text_hidden_dim": 32,
+        "num_dit_layers": 2,
+        "num_lyric_layers": 1,
+        "num_timbre_layers": 1,
+        "num_tokenizer_layers": 1,
+        "num_heads": 4,
+        "num_kv_heads": 2,
+        "head_dim": 8,
+        "intermediate_size": 64,
+        "fsq_dim": 64,
+        "encoder_hidden_size": 64,
+        "encoder_intermediate_size": 64,
+        "encoder_num_heads": 4,
+    }
+    config = comfy.supported_models.ACEStep15({"audio_model": "ace1.5", **sizes})
+    config.set_inference_dtype(torch.float32, None)
+    model = config.get_model({}, "")
+    randomise(model.diffusion_model, seed=75)
+    return _patcher(model)
+
+
+def ace_step15():
+    """ACE-Step 1.5, flow, with audio codes and reference audio. Latents [B, 64, T]."""
+    return _ace_step15().clone()
 
 
 def _patcher(model):
@@ -377,6 +417,7 @@ MODELS = {
     "flux_like": flux_like,
     "stable_audio": stable_audio,
     "ace_step": ace_step,
+    "ace_step15": ace_step15,
     "wan21": wan21,
     "toy": toy,
 }
@@ -400,6 +441,8 @@ def conditioning(model_kind, seed, tokens=77, **values):
         entry["pooled_output"] = torch.randn(1, pooled, generator=generator)
     if model_kind == "ace_step":
         entry["conditioning_lyrics"] = torch.randint(1, 6000, (1, 16), generator=generator)
+    if model_kind == "ace_step15":
+        entry["conditioning_lyrics"] = torch.randn(1, 16, width, generator=generator)
     return [[cross_attn, entry | values]]
 
 
