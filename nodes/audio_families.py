@@ -150,13 +150,14 @@ def load(kind, folder: Path, name: str):
     """One component with all its weights, in float32 on the CPU, from local files alone (ValueError)."""
     part = component_folder(folder, name)
     read_json(part / "config.json")
-    safetensors = weight_files(part)[0].suffix == ".safetensors"
+    files = weight_files(part)
     options = {} if kind.__module__.startswith("transformers") else {"low_cpu_mem_usage": False}
     try:
         model, report = kind.from_pretrained(
             part,
             local_files_only=True,
-            use_safetensors=safetensors,
+            use_safetensors=files[0].suffix == ".safetensors",
+            variant="fp16" if all(".fp16." in file.name for file in files) else None,
             output_loading_info=True,
             torch_dtype=torch.float32,
             **options,

@@ -141,10 +141,10 @@ def tensors_of(file: Path, map_location="cpu") -> dict[str, torch.Tensor]:
     try:
         tensors = torch.load(file, map_location=map_location, weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:
-        if "Unsupported" in str(error):
+        if "unsupported" in str(error).lower():
             raise ValueError(f"{WHO}: {name} holds code, not only weights; do not use this file.") from error
         raise ValueError(f"{WHO}: {name} is cut off or broken; download it again.") from error
-    except (RuntimeError, EOFError, ValueError, OSError) as error:
+    except (RuntimeError, EOFError, LookupError, ValueError, OSError) as error:
         raise ValueError(f"{WHO}: {name} is cut off or broken; download it again.") from error
     if not isinstance(tensors, dict):
         raise ValueError(f"{WHO}: {name} holds no named weights but {type(tensors).__name__}.")

@@ -30,7 +30,11 @@ class SaFaAudioModelLoader(io.ComfyNode):
                     "models/audio_models or models/diffusers. Nothing is downloaded.",
                 ),
             ],
-            outputs=[io.Model.Output(), io.Clip.Output(), io.Vae.Output()],
+            outputs=[
+                io.Model.Output(display_name="model"),
+                io.Clip.Output(display_name="clip"),
+                io.Vae.Output(display_name="vae"),
+            ],
         )
 
     @classmethod

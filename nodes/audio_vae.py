@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-import torchaudio
 
 import comfy.model_management
 import comfy.model_patcher
 import comfy.sd
 import comfy.utils
 
+from ..safa_core.mel import MelScale
 from .audio_families import AudioParts
 from .host_ops import use_host_ops
 
@@ -92,7 +92,6 @@ class AudioVAE(comfy.sd.VAE):
                 "latent is empty or of another model."
             )
 
-    @torch.inference_mode()
     def latent_to_mel(self, latent: torch.Tensor) -> torch.Tensor:
         """Latent [B, C, T, F] -> log-mel [B, T * frames_per_column, mel_bins], float32 on the VAE's device."""
         self.check_latent(latent)
@@ -104,7 +103,6 @@ class AudioVAE(comfy.sd.VAE):
         latent = latent.to(self.device, self.vae_dtype)
         return self.first_stage_model.decode(latent, return_dict=False)[0][:, 0].float()
 
-    @torch.inference_mode()
     def mel_to_latent(self, mel: torch.Tensor) -> torch.Tensor:
         """Log-mel [B, frames, mel_bins] -> the posterior's mode [B, C, frames / frames_per_column, F], float32."""
         shape = list(mel.shape)
@@ -118,7 +116,6 @@ class AudioVAE(comfy.sd.VAE):
         ones = mel[:, None].to(self.device, self.vae_dtype).split(1)
         return torch.cat([self.first_stage_model.encode(one).latent_dist.mode().float() for one in ones])
 
-    @torch.inference_mode()
     def mel_to_audio(self, mel: torch.Tensor) -> torch.Tensor:
         """Log-mel [B, frames, mel_bins] -> waveform [B, frames * hop], float32.
 
@@ -139,10 +136,8 @@ class AudioVAE(comfy.sd.VAE):
         audio = F.pad(audio.float(), (0, -audio.shape[1] % self.hop))
         window = torch.hann_window(self.n_fft, device=audio.device)
         spectrum = torch.stft(audio, self.n_fft, self.hop, window=window, pad_mode="reflect", return_complex=True)
-        filters = torchaudio.functional.melscale_fbanks(
-            self.n_fft // 2 + 1, self.fmin, self.fmax, self.mel_bins, self.audio_sample_rate, "slaney", "slaney"
-        )
-        mel = spectrum[..., : audio.shape[1] // self.hop].abs().transpose(1, 2) @ filters.to(audio.device)
+        scale = MelScale(self.audio_sample_rate, self.mel_bins, self.hop, self.fmin, self.fmax, self.n_fft, self.n_fft)
+        mel = (scale.filterbank().to(audio) @ spectrum[..., : audio.shape[1] // self.hop].abs()).transpose(1, 2)
         return LOGS[self.log](mel.clamp(min=1e-5))
 
     def decode(self, samples_in: torch.Tensor, vae_options=None) -> torch.Tensor:
@@ -152,7 +147,6 @@ class AudioVAE(comfy.sd.VAE):
     def _sound(self, mel) -> torch.Tensor:
         return self.mel_to_audio(mel).to(self.output_device)[..., None]
 
-    @torch.inference_mode()
     def decode_tiled(self, samples, tile_x=512, tile_y=None, overlap=64, tile_t=None, overlap_t=None) -> torch.Tensor:
         """As `decode`, the VAE in windows of `tile_x` latent columns that fade into each other over `overlap`.
 

@@ -4,6 +4,7 @@ Prompts, UNet, VAE and vocoder have the published models' structure, and a few t
 """
 
 import json
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -293,16 +294,21 @@ class LdmVae(torch.nn.Module):
         return self.decoder(self.post_quant_conv(latent))
 
 
-def tango(folder, seed=41):
-    """Tango's own three files. Returns (folder, {name: module}) with the modules the files were made of."""
-    (folder / "configs").mkdir(parents=True)
-    unet_config = "configs/diffusion_model_config.json"
-    parts = {
+@lru_cache
+def tango_parts(seed=41):
+    """The modules that Tango's files are made of."""
+    return {
         "vae": randomised(LdmVae(), seed),
         "vocoder": vocoder(seed + 1),
         "unet": token_unet(seed + 2, sample_size=(32, 2)),
         "text_encoder": t5(seed + 3),
     }
+
+
+def tango(folder, seed=41):
+    """Tango's own files, the UNet's configuration beside them."""
+    (folder / "configs").mkdir(parents=True)
+    unet_config, parts = "configs/diffusion_model_config.json", tango_parts(seed)
     main = {
         "text_encoder_name": "google/flan-t5-large",
         "scheduler_name": "stabilityai/stable-diffusion-2-1",
@@ -336,7 +342,7 @@ def tango(folder, seed=41):
     torch.save({**parts["vae"].state_dict(), **hifigan}, folder / "pytorch_model_vae.bin")
     torch.save(main_weights, folder / "pytorch_model_main.bin")
     torch.save({}, folder / "pytorch_model_stft.bin")
-    return folder, parts
+    return folder
 
 
-FAMILIES = {"audioldm": audioldm, "audioldm2": audioldm2, "musicldm": musicldm, "t5_audio": t5_audio}
+FAMILIES = {"audioldm": audioldm, "audioldm2": audioldm2, "musicldm": musicldm, "t5_audio": t5_audio, "tango": tango}
