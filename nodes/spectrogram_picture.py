@@ -16,9 +16,9 @@ SIZE, DPI = (12.8, 5.4), 100  # inches, pixels per inch
 COLUMNS = 1600  # more frames than that are averaged
 DEPTH = 80  # dB from the loudest to black
 FLOOR = 1e-20  # power
-LANES, NUMBERED = 2, 60
-BACK, INK, VIEWS, OVERLAP = "#1e1f24", "#e8e8ea", ("#4a78c2", "#6d5bb8"), "#d98e32"
-TICKS = (50, 100, 200, 500, 1000, 2000, 4000, 8000, 16000)  # in Hz
+NUMBERED = 60  # with more views than that, neither numbers nor edges are drawn
+BACK, INK, VIEWS, OVERLAP = "#1e1f24", "#e8e8ea", ("#4a78c2", "#6d5bb8"), "#7fe3ff"
+TICKS = (200, 500, 1000, 2000, 3000, 4000, 6000, 8000, 12000, 16000, 20000)  # in Hz
 
 
 class Spectrogram:
@@ -90,10 +90,11 @@ def spectrogram_picture(
     axes.set_ylabel("frequency in Hz (mel scale)", color=INK)
     for part in (axes, bar.ax):
         part.tick_params(colors=INK)
-    marked = views is not None and len(views) > 0
-    axes.set_title(title, color=INK, fontsize=11, loc="left", pad=12 + 18 * LANES if marked else 8)
-    if marked:
-        _marks(axes, views, column)
+    lanes = 0 if views is None else _lanes(views)
+    title += "; bars are views, their overlaps shaded" if lanes else ""
+    axes.set_title(title, color=INK, fontsize=11, loc="left", pad=8 + 17 * lanes)
+    if lanes:
+        _marks(axes, views, column, lanes)
     axes.set_xlim(0, spectrum.seconds)
     canvas.draw()
     pixels = np.asarray(canvas.buffer_rgba())[..., :3].astype(np.float32) / 255
@@ -109,11 +110,17 @@ def _ticks(axes, scale: MelScale) -> None:
     axes.set_yticks(place[inside].tolist(), [f"{f:.0f}" for f in hz[inside].tolist()])
 
 
-def _marks(axes, views: ViewPlan, column: float) -> None:
-    """Views as bars above the spectrogram, their overlaps as dashed lines within it."""
+def _lanes(views: ViewPlan) -> int:
+    """Rows of bars, so that views that overlap do not hide each other; on a ring the last meets the first."""
+    most = max(2, min(8, int(views.coverage.max())))
+    return most + 1 if views.loop and len(views) % most else most
+
+
+def _marks(axes, views: ViewPlan, column: float, lanes: int) -> None:
+    """Views as bars above the spectrogram, their overlaps shaded between dashed lines within it."""
     above = blended_transform_factory(axes.transData, axes.transAxes)
     for i, start in enumerate(views.starts):
-        height = 1.015 + 0.05 * (i % LANES)
+        height = 1.015 + 0.05 * (i % lanes)
         parts = _around(start, views.view, views.length)
         for a, b in parts:
             look = {"color": VIEWS[i % 2], "lw": 0, "transform": above, "clip_on": False}
@@ -126,10 +133,10 @@ def _marks(axes, views: ViewPlan, column: float) -> None:
     for i, shared in enumerate(views.overlaps):
         following = views.starts[(i + 1) % len(views)]
         for a, b in _around(following, shared, views.length):
-            axes.axvspan(a * column, b * column, color=OVERLAP, alpha=0.12, lw=0)
+            axes.axvspan(a * column, b * column, color=OVERLAP, alpha=0.15, lw=0)
             for edge in (a, b):
                 if 0 < edge < views.length and len(views) <= NUMBERED:
-                    axes.axvline(edge * column, color=OVERLAP, lw=0.8, ls="--", alpha=0.8)
+                    axes.axvline(edge * column, color=OVERLAP, lw=1, ls="--", alpha=0.9)
 
 
 def _around(start: int, length: int, ring: int) -> list[tuple[int, int]]:
