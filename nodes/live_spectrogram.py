@@ -20,7 +20,10 @@ from ..safa_core.linear_map import LinearMap, synthetic_spectrograms
 from ..safa_core.linear_map import fit_linear_map as least_squares
 
 CLIPS, COLUMNS = 8, 64  # what is encoded for the fit: clips, and latent columns of each
-QUIETEST, LOUDEST = math.log(1e-5), 2.0  # ln of mel magnitudes, AudioLDM's floor and about its loudest
+QUIETEST, LOUDEST = math.log(1e-5), 2.0  # ln of mel magnitudes at brightness 0 (where AudioLDM clamps) and 1
+    math.log(1e-5),
+    2.0,
+)  # ln of mel magnitudes at brightness 0 and 1: AudioLDM's floor, about its loudest
 # Red, green, blue = slope * brightness + offset, cut to 0 ... 1: dark blue, violet, rose, white.
 RAMPS = ((1.9, -0.2), (1.7, -0.65), (1.0, 0.12))
 WIDTH, ASPECT = 512, 4  # pixels of the picture at most (the host's own limit), and how much wider than high
@@ -81,24 +84,23 @@ def with_live_spectrogram(model, fit: Callable[[], LinearMap]):
     return model
 
 
-def fit_linear_map(vae, quietest: float = QUIETEST, loudest: float = LOUDEST) -> LinearMap:
-    """The map from a mel VAE's latents to brightness, 0 at `quietest` and 1 at `loudest` (log mel magnitudes).
+def fit_linear_map(vae) -> LinearMap:
+    """The map from a mel VAE's latents to brightness; kept in memory by the VAE's weights.
 
-    vae: has `mel_to_latent`, `mel_bins`, `frames_per_column`, `latent_axis` (time) and `first_stage_model`. Kept in
-    memory by the VAE's weights.
+    vae: has `mel_to_latent`, `mel_bins`, `frames_per_column`, `latent_axis` (time), `log` and `first_stage_model`.
     """
-    key = f"{weights_key(vae.first_stage_model)} {quietest} {loudest}"
+    key = weights_key(vae.first_stage_model)
     if key not in _maps:
-        latents, brightness = synthetic_latents(vae, quietest, loudest)
-        _maps[key] = least_squares(latents, brightness)
+        _maps[key] = least_squares(*synthetic_latents(vae))
         logging.info(f"SaFa: the live spectrogram's linear map explains {_maps[key].r2:.1%} of the mel spectrogram.")
     return _maps[key]
 
 
-def synthetic_latents(vae, quietest: float, loudest: float, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+def synthetic_latents(vae, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     """(latents [B, C, T, F], brightness [B, frames, bins]) of synthetic clips."""
     brightness = synthetic_spectrograms(CLIPS, COLUMNS * vae.frames_per_column, vae.mel_bins, seed)
-    latents = vae.mel_to_latent(quietest + (loudest - quietest) * brightness)
+    mel = QUIETEST + (LOUDEST - QUIETEST) * brightness
+    latents = vae.mel_to_latent(mel / math.log(10) if vae.log == "log10" else mel)
     return latents.movedim(vae.latent_axis, 2), brightness
 
 
