@@ -36,6 +36,7 @@ NODES = {
         "latent:LATENT reference:LATENT",
     ),
     "SaFaLoopDecode": ("Loop VAE Decode", "vae:VAE latent:LATENT plan:SAFA_PLAN", "image:IMAGE"),
+    "SaFaAudioModelLoader": ("SaFa Audio Model Loader", "model_name:COMBO", "model:MODEL clip:CLIP vae:VAE"),
     "SaFaSaveLoop": (
         "Save Loop (WAV)",
         "audio:AUDIO filename_prefix:STRING=audio/loop loop:BOOLEAN=True format:COMBO=16-bit repeat:INT=1 "
