@@ -20,10 +20,8 @@ from ..safa_core.linear_map import LinearMap, synthetic_spectrograms
 from ..safa_core.linear_map import fit_linear_map as least_squares
 
 CLIPS, COLUMNS = 8, 64  # what is encoded for the fit: clips, and latent columns of each
-QUIETEST, LOUDEST = math.log(1e-5), 2.0  # ln of mel magnitudes at brightness 0 (where AudioLDM clamps) and 1
-    math.log(1e-5),
-    2.0,
-)  # ln of mel magnitudes at brightness 0 and 1: AudioLDM's floor, about its loudest
+# ln of mel magnitudes at brightness 0, where AudioLDM clamps, and at brightness 1
+QUIETEST, LOUDEST = math.log(1e-5), 2.0
 # Red, green, blue = slope * brightness + offset, cut to 0 ... 1: dark blue, violet, rose, white.
 RAMPS = ((1.9, -0.2), (1.7, -0.65), (1.0, 0.12))
 WIDTH, ASPECT = 512, 4  # pixels of the picture at most (the host's own limit), and how much wider than high
