@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from comfy.latent_formats import LatentFormat
+from .live_spectrogram import SpectrogramLatent
 
 
-class AudioLatent(LatentFormat):
+class AudioLatent(SpectrogramLatent):
     """Latents [B, C, T, F] of a mel spectrogram: time is dim 2, frequency dim 3.
 
     columns_per_second: of dim 2. rows: the size of dim 3. native_seconds: the model's own clip.
     """
 
-    latent_dimensions = 2
-    long_axis = 2
     columns_per_second = 25.0
     rows = 16
     native_seconds = 10.24

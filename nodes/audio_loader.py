@@ -7,6 +7,7 @@ import torch
 from comfy_api.latest import io
 
 from .audio_files import audio_models, model_folder
+from .live_spectrogram import fit_linear_map, with_live_spectrogram
 from .sockets import CATEGORY
 
 
@@ -53,4 +54,5 @@ def load_audio_model(folder):
 
     with torch.inference_mode(False):  # weights that methods with gradients (SyncDiffusion) can use
         parts = audio_parts(folder)
-        return host_model(parts), host_clip(parts.text, parts.tokenizer), AudioVAE(parts)
+        model, clip, vae = host_model(parts), host_clip(parts.text, parts.tokenizer), AudioVAE(parts)
+    return with_live_spectrogram(model, lambda: fit_linear_map(vae)), clip, vae

@@ -68,7 +68,7 @@ class SpectrogramLatent(LatentFormat):
                 self.linear_map = self.fit()
             except comfy.model_management.OOM_EXCEPTION:
                 logging.warning("SaFa: too little memory to fit the live spectrogram; sampling goes on without it.")
-                self.fit = None
+            self.fit = None  # it holds the VAE
         return self.linear_map
 
 
@@ -94,6 +94,7 @@ def fit_linear_map(vae) -> LinearMap:
     return _maps[key]
 
 
+@torch.no_grad()
 def synthetic_latents(vae, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     """(latents [B, C, T, F], brightness [B, frames, bins]) of synthetic clips."""
     brightness = synthetic_spectrograms(CLIPS, COLUMNS * vae.frames_per_column, vae.mel_bins, seed)

@@ -11,6 +11,7 @@ import latent_preview
 from comfy.cli_args import LatentPreviewMethod, args
 
 from safa_pack.nodes import live_spectrogram
+from safa_pack.nodes.audio_loader import load_audio_model
 from safa_pack.nodes.live_spectrogram import (
     QUIETEST,
     RAMPS,
@@ -21,7 +22,7 @@ from safa_pack.nodes.live_spectrogram import (
 )
 from safa_pack.safa_core import SwapJoin
 from safa_pack.safa_core.linear_map import LinearMap, explained
-from safa_pack.tests import tiny_models
+from safa_pack.tests import tiny_audio, tiny_models
 from safa_pack.tests.nodes import harness
 
 pytestmark = pytest.mark.host
@@ -176,6 +177,15 @@ def test_every_step_shows_the_canvas_through_the_host(shown):
     assert [picture.size for picture in shown] == [(44, 16)] * 4
     assert len(calls) == 1  # for all steps, clones and pictures
     assert (picture_of(out * SCALE, model.model.latent_format) - pixels(shown[-1])).abs().max() <= 1
+
+
+def test_the_audio_loader_shows_its_models_sound(shown, tmp_path):
+    model, clip, vae = load_audio_model(tiny_audio.audioldm(tmp_path / "audioldm"))
+    columns, rows = 40, model.model.latent_format.rows
+    prompts = {name: clip.encode_from_tokens_scheduled(clip.tokenize(name)) for name in ("positive", "negative")}
+    harness.ksampler(model, {"samples": torch.zeros(1, 8, columns, rows)}, steps=2, **prompts)
+    assert [picture.size for picture in shown] == [(columns, rows)] * 2
+    assert model.model.latent_format.linear_map == fit_linear_map(vae)
 
 
 @pytest.mark.parametrize("kind", ["stable_audio", "ace_step"])
