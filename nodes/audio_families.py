@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, ModelMixin
 from diffusers.pipelines.audioldm2 import AudioLDM2ProjectionModel
 from safetensors import SafetensorError
 from transformers import (
@@ -25,7 +25,7 @@ from .audio_text import ClapText, GeneratedText, T5Text, TextTokenizer
 from .audio_unet import AudioLDM2UNet, PromptUNet
 
 MEL_CONFIG = "mel_config.json"  # our own, for a model without vocoder: the fields of Mel
-MAY_MISS = {"position_ids", "token_type_ids", "lm_head.weight", "embed_tokens.weight"}
+MAY_MISS = ("position_ids", "token_type_ids", "embed_tokens.weight")  # counted from 0, or tied
 LIBRARY_ERRORS = (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError, pickle.UnpicklingError)
 
 
@@ -88,6 +88,11 @@ def audio_parts(folder: Path) -> AudioParts:
     unet = _unet(folder, index)
     vae = load(AutoencoderKL, folder, "vae")
     vocoder = load(SpeechT5HifiGan, folder, "vocoder") if class_of(index, "vocoder") else None
+    if unet.config.in_channels != vae.config.latent_channels:
+        raise ValueError(
+            f"{WHO}: the UNet of {folder.name} has {unet.config.in_channels} channels, but its VAE makes "
+            f"{vae.config.latent_channels}; they are of two models."
+        )
     return AudioParts(folder.name, unet, text, tokenizer, vae, vocoder, scheduler, _mel(folder, vocoder))
 
 
@@ -151,7 +156,8 @@ def load(kind, folder: Path, name: str):
     part = component_folder(folder, name)
     read_json(part / "config.json")
     files = weight_files(part)
-    options = {} if kind.__module__.startswith("transformers") else {"low_cpu_mem_usage": False}
+    # diffusers' other way needs accelerate
+    options = {"low_cpu_mem_usage": False} if issubclass(kind, ModelMixin) else {}
     try:
         model, report = kind.from_pretrained(
             part,
@@ -164,7 +170,7 @@ def load(kind, folder: Path, name: str):
         )
     except LIBRARY_ERRORS as error:
         raise ValueError(f"{WHO}: {folder.name}/{name} does not load ({first_line(error)}).") from error
-    missing = [key for key in report["missing_keys"] if not any(key.endswith(end) for end in MAY_MISS)]
+    missing = [key for key in report["missing_keys"] if not key.endswith(MAY_MISS)]
     if missing or report["mismatched_keys"]:
         raise ValueError(
             f"{WHO}: {folder.name}/{name} lacks {len(missing)} weights that a {kind.__name__} needs"
@@ -184,6 +190,8 @@ def _mel(folder: Path, vocoder) -> Mel:
     unknown = fields.keys() - Mel.__dataclass_fields__.keys()
     if unknown:
         raise ValueError(f"{WHO}: {folder.name}/{MEL_CONFIG} has unknown fields {sorted(unknown)}.")
+    if fields.get("log", "ln") not in ("ln", "log10"):
+        raise ValueError(f'{WHO}: {folder.name}/{MEL_CONFIG} expects log "ln" or "log10", got {fields["log"]!r}.')
     if vocoder is not None:
         rate = vocoder.config.sampling_rate
         fields = {

@@ -532,6 +532,12 @@ BAD = {
         "has prediction 'sample'",
     ),
     "mel": ("t5_audio", lambda f: (f / "mel_config.json").write_text('{"hop": 1}'), r"unknown fields \['hop'\]"),
+    "log": ("t5_audio", lambda f: (f / "mel_config.json").write_text('{"log": "db"}'), "got 'db'"),
+    "mixed": (
+        "t5_audio",
+        lambda f: tiny_audio.token_unet(1, in_channels=4, out_channels=4).save_pretrained(f / "unet"),
+        "has 4 channels, but its VAE makes 8",
+    ),
     "tango cut": ("tango", lambda f: _cut(f / "pytorch_model_main.bin"), "pytorch_model_main.bin is cut off or broken"),
     "tango part": ("tango", lambda f: (f / "pytorch_model_vae.bin").unlink(), "pytorch_model_vae.bin is missing"),
     "tango code": (
