@@ -1,7 +1,7 @@
 """Files in the formats people download, small enough for a test, for the host's own loader nodes.
 
 The diffusion models are those of `tiny_models`. The host fixes the size of the
-rest: CLIP-L (246 MB) and the VAE encoder (68 MB); the VAE decoder is slim. All
+rest: CLIP-L (246 MB) and the VAE encoder (68 MB), T5 base and Oobleck; the VAE decoder is slim. All
 weights are seeded; files are float16 as usual, and safetensors.
 """
 
@@ -13,9 +13,12 @@ import safetensors.torch
 import torch
 
 import comfy.clip_model
+import comfy.ldm.audio.autoencoder
 import comfy.ldm.models.autoencoder
 import comfy.ops
 import comfy.sd1_clip
+import comfy.text_encoders.sa_t5
+import comfy.text_encoders.t5
 
 from . import tiny_models
 
@@ -97,6 +100,27 @@ def _clip_l():
     weights = tiny_models.randomise(clip, seed=91).state_dict()
     weights.pop("text_projection.weight")  # not in these files
     return _half(weights)
+
+
+def stable_audio_checkpoint(path):
+    """Stable Audio Open in one file: DiT and seconds embedders tiny, Oobleck VAE (312 MB) of the only size there is."""
+    with torch.device("meta"):
+        vae = comfy.ldm.audio.autoencoder.AudioOobleckVAE()
+    generator = torch.Generator().manual_seed(94)
+    weights = {
+        name: torch.ones(value.shape)  # the length of a normalised weight
+        if name.endswith("original0")
+        else torch.randn(value.shape, generator=generator) * 0.02
+        for name, value in vae.state_dict().items()
+    }
+    return _save(path, tiny_models.stable_audio_state_dict() | _prefixed("pretransform.model.", weights))
+
+
+def t5_base(path):
+    """T5 base alone (219 MB), the text encoder of Stable Audio Open; for CLIPLoader."""
+    config = json.loads(Path(comfy.text_encoders.sa_t5.__file__).with_name("t5_config_base.json").read_text())
+    t5 = comfy.text_encoders.t5.T5(config, torch.float32, "cpu", comfy.ops.disable_weight_init)
+    return _save(path, tiny_models.randomise(t5, seed=95).state_dict())
 
 
 def _half(state_dict):

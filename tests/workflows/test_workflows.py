@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from safa_pack.nodes import NODES
 from safa_pack.tests import tiny_checkpoints
 from safa_pack.tests.server import PromptRefused, ui_to_api
 
@@ -45,11 +46,14 @@ def shortened(prompt):
     return prompt
 
 
-def test_every_workflow_is_tested_here():
-    assert {path.stem for path in FOLDER.glob("*.json")} == set(SIZES)
+ALL = sorted(path.stem for path in FOLDER.glob("*.json"))
 
 
-@pytest.mark.parametrize("name", SIZES)
+def test_every_panorama_is_tested_here():
+    assert {name for name in ALL if name.startswith("panorama")} == set(SIZES)
+
+
+@pytest.mark.parametrize("name", ALL)
 def test_a_workflow_names_only_nodes_of_host_and_pack_and_no_link_dangles(server, name):
     workflow, known = load(name), server.object_info()
     nodes = {node["id"]: node for node in workflow["nodes"]}
@@ -77,21 +81,22 @@ def test_a_workflow_runs_and_its_picture_has_the_asked_size(equipped, name):
     assert picture.std() > 1
     assert [p["value"] for p in result.progress if p["max"] == STEPS][-1] == STEPS
     assert result.previews > 0
+
+
+def test_the_planner_shows_its_plan_in_one_line(equipped):
+    prompt = shortened(ui_to_api(load("panorama_sd35"), equipped.object_info()))
+    planner = next(n for n in prompt.values() if n["class_type"] == "SaFaSubviewPlanner")
+    planner["inputs"]["batch_size"] = 2  # another plan than before: the host shows nothing anew for a cached node
+    sampler = next(n for n in prompt.values() if n["class_type"] == "SaFaSampler")
+    sampler["inputs"]["steps"] = 1
+    result = equipped.run(prompt, timeout=300)
     info = json.dumps(result.outputs)
-    assert "6 views of 640 px" in info and "MultiDiffusion at overlap 0.8 needs" in info
+    assert "6 views of 640 px" in info and "MultiDiffusion at overlap 0.8 needs 21" in info
 
 
 def test_every_node_of_the_pack_explains_itself_to_the_page(server):
     nodes = {k: v for k, v in server.object_info().items() if k.startswith("SaFa")}
-    assert set(nodes) == {
-        "SaFaSubviewPlanner",
-        "SaFaSelfLoopSwap",
-        "SaFaOverlapAverage",
-        "SaFaReferenceSwap",
-        "SaFaModelPatch",
-        "SaFaSampler",
-        "SaFaLoopDecode",
-    }
+    assert set(nodes) == {node.define_schema().node_id for node in NODES}
     for name, node in nodes.items():
         assert len(node["description"]) > 40, name
         assert node["search_aliases"], name

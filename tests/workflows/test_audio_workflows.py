@@ -1,0 +1,89 @@
+"""Each shipped audio workflow, as saved, through the real server, with tiny models in the real formats."""
+
+import struct
+import wave
+
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+
+from safa_pack.tests import tiny_audio, tiny_checkpoints
+from safa_pack.tests.server import PromptRefused, ui_to_api
+
+from .test_workflows import ALL, load
+
+pytestmark = pytest.mark.server
+STEPS = 2
+# What a test changes besides the steps: Oobleck decodes a second of sound in seconds on a CPU.
+SHORTER = {"audio_stable_audio": {"length": 4.0, "view": 1.5}}
+SAMPLES = {
+    "audio_loop_24s": (16000, 24 * 16000),
+    "audio_long_96s": (16000, 96 * 16000),
+    "audio_from_clip": (16000, 24 * 16000),
+    "audio_stable_audio": (44100, round(4 * 44100 / 2048) * 2048),
+    "riffusion_loop": (44100, 2048 * 441),
+}
+LOOPS = {"audio_loop_24s", "audio_from_clip", "riffusion_loop"}
+
+
+@pytest.fixture(scope="module")
+def equipped(server):
+    """The server with a tiny model under every name that the workflows ask for."""
+    models = server.base / "models"
+    tiny_audio.audioldm2(models / "audio_models" / "audioldm2")
+    tiny_checkpoints.sd15_checkpoint(models / "checkpoints" / "riffusion-model-v1.safetensors")
+    tiny_checkpoints.stable_audio_checkpoint(models / "checkpoints" / "stable-audio-open-1.0.safetensors")
+    tiny_checkpoints.t5_base(models / "text_encoders" / "t5-base.safetensors")
+    noise = np.random.default_rng(0).normal(0, 3000, 12 * 16000).astype("<i2")
+    with wave.open(str(server.base / "input" / "clip.wav"), "wb") as clip:
+        clip.setparams((1, 2, 16000, 0, "NONE", ""))
+        clip.writeframes(noise.tobytes())
+    return server
+
+
+def shortened(name, prompt):
+    for node in prompt.values():
+        if "steps" in node["inputs"]:
+            node["inputs"]["steps"] = STEPS
+        if node["class_type"] == "SaFaSubviewPlanner":
+            node["inputs"].update(SHORTER.get(name, {}))
+    return prompt
+
+
+def loop_points(path):
+    """(first, last) sample of the smpl chunk's only loop."""
+    data, at = path.read_bytes(), 12
+    while data[at : at + 4] != b"smpl":
+        at += 8 + (struct.unpack_from("<I", data, at + 4)[0] + 1) // 2 * 2
+    return struct.unpack_from("<2I", data, at + 8 + 36 + 8)
+
+
+def test_every_audio_workflow_is_tested_here():
+    others = {name for name in ALL if not name.startswith("panorama")}
+    assert others == {*SAMPLES, "audio_ace_step"}
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_workflow_runs_and_its_sound_has_the_asked_length(equipped, name):
+    result = equipped.run(shortened(name, ui_to_api(load(name), equipped.object_info())), timeout=600)
+    assert result.error is None, result.error
+    (saved,) = equipped.files(result)
+    sound, rate = soundfile.read(saved, always_2d=True)
+    assert (rate, len(sound)) == SAMPLES[name]
+    assert np.isfinite(sound).all() and sound.std() > 1e-4
+    if name in LOOPS:
+        assert loop_points(saved) == (0, len(sound) - 1)
+        wrap = np.abs(sound[0] - sound[-1]).max()
+        assert wrap <= np.abs(np.diff(sound, axis=0)).max()
+    pictures = [Image.open(path) for path in equipped.files(result, "temp") if path.suffix == ".png"]
+    assert len(pictures) >= 2 and all(np.asarray(picture).std() > 1 for picture in pictures)
+
+
+def test_ace_step_is_refused_only_for_its_missing_checkpoint(server):
+    """Its smallest checkpoint that the host loads has 3.3 billion weights, so here the graph alone is judged."""
+    with pytest.raises(PromptRefused) as refusal:
+        server.queue(ui_to_api(load("audio_ace_step"), server.object_info()))
+    (node,) = refusal.value.node_errors.values()
+    assert [error["type"] for error in node["errors"]] == ["value_not_in_list"]
+    assert "ace_step_v1_3.5b.safetensors" in str(refusal.value)
