@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from .audio_latent import AudioLatent
 
-# Latent columns per second and the longest clip in seconds that the model was trained on, by latent format.
+# Latent columns per second and the longest clip in seconds that its makers give for the model, by latent format.
 AUDIO = {
     "StableAudio1": (44100 / 2048, 47.554),
     "StableAudio3": (44100 / 4096, 380.0),
     "ACEAudio": (44100 / (512 * 8), 240.0),
-    "ACEAudio15": (25.0, 240.0),
+    "ACEAudio15": (25.0, 600.0),
 }
 # Rows of audio latents that have any.
 AUDIO_ROWS = {"ACEAudio": 16}

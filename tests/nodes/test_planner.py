@@ -29,6 +29,7 @@ FAMILIES = {
     "wan21": ("pixels", 128, [1, 16, 1, 128, 638]),
     "stable_audio": ("seconds", 1024, [1, 64, 2662]),
     "ace_step": ("seconds", 2584, [1, 8, 16, 6718]),
+    "ace_step15": ("seconds", 15000, [1, 64, 39000]),
 }
 
 
