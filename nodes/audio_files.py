@@ -19,11 +19,8 @@ INDEX, TANGO = "model_index.json", "main_config.json"
 UNETS = ("UNet2DConditionModel", "AudioLDM2UNet2DConditionModel")
 TEXTS = ("ClapTextModelWithProjection", "ClapModel", "T5EncoderModel")
 
-if FOLDERS[0] not in folder_paths.folder_names_and_paths:
-    folder_paths.folder_names_and_paths[FOLDERS[0]] = (
-        [os.path.join(folder_paths.models_dir, FOLDERS[0])],
-        ["folder"],
-    )
+# behind what the user named in extra_model_paths.yaml
+folder_paths.add_model_folder_path(FOLDERS[0], os.path.join(folder_paths.models_dir, FOLDERS[0]))
 
 
 def audio_models() -> dict[str, Path]:

@@ -1,3 +1,4 @@
+import importlib
 import json
 import os
 import pickle
@@ -462,6 +463,13 @@ def test_lists_audio_models_only(model_dirs):
     assert options == list(audio_files.audio_models())
     model, clip, vae = SaFaAudioModelLoader.execute("lab/tango2").result
     assert model.model.name == "tango2"
+
+
+def test_a_users_own_folder_stays(tmp_path, monkeypatch):
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "audio_models", ([str(tmp_path)], set()))
+    importlib.reload(audio_files)
+    default = os.path.join(folder_paths.models_dir, "audio_models")
+    assert folder_paths.get_folder_paths("audio_models") == [str(tmp_path), default]
 
 
 @pytest.mark.parametrize("name", ["../audioldm", "/etc", "audioldm/../tango", "audioldm/unet", "nothing", ""])
