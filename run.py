@@ -354,10 +354,11 @@ def test(options, rest):
 
 
 def bench(options, rest):
-    script = ROOT / "benchmarks" / "panorama.py"
-    if not script.exists():
-        raise Stop(f"There is no {script}.")
-    return in_host(ready(), str(script), *rest)
+    known = {script.stem: str(script) for script in (ROOT / "benchmarks").glob("*.py")}
+    name = rest.pop(0) if rest and not rest[0].startswith("-") else "panorama"
+    if name not in known:
+        raise Stop("Expected a benchmark of {}, got {}.".format(", ".join(sorted(known)), name))
+    return in_host(ready(), known[name], *rest)
 
 
 def arguments(argv):
@@ -375,7 +376,7 @@ def arguments(argv):
     part.add_argument("--listen", nargs="?", default="127.0.0.1", const="0.0.0.0,::", metavar="ADDRESS")
     part = add(test, "ruff and the tests; whatever else pytest takes is passed on")
     part.add_argument("--tier", action="append", default=[], help=", ".join(TIERS) + " (repeatable)")
-    add(bench, "the panorama benchmark; its own options are passed on", add_help=False)
+    add(bench, "a benchmark (panorama unless another is named); its own options are passed on", add_help=False)
     return parser.parse_known_args(argv)
 
 

@@ -1,6 +1,6 @@
 """How much of a mel spectrogram the live preview's linear map (SaFa Eq. 5) explains, family by family.
 
-    python benchmarks/linear_map.py [MODEL FOLDER ...] [--train 400]
+    python run.py bench linear_map [MODEL FOLDER ...] [--train 400]
 
 Each family is first tried with tiny random weights, whose figure only shows that the fit runs; folders in the audio
 loader's formats follow. --train makes a small AutoencoderKL learn synthetic spectrograms for so many steps, to see the

@@ -1,6 +1,6 @@
 """How much memory a long sound takes to decode: Mel Decode with a tiny AudioLDM VAE and vocoder, in windows.
 
-    python benchmarks/mel_decode.py [--minutes 1 10 60] [--window 30] [--open] [--json FILE]
+    python run.py bench mel_decode [--minutes 1 10 60] [--window 30] [--open] [--json FILE]
 
 Each length runs in a process of its own, so that its peak is its own. Columns:
 

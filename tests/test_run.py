@@ -347,3 +347,7 @@ def test_the_two_lists_of_requirements_are_equal():
     tomllib = pytest.importorskip("tomllib", reason="Python 3.10 has no TOML reader")
     project = tomllib.loads((run.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert run.requirement_lines(run.ROOT / "requirements.txt") == project["dependencies"]
+
+
+def test_an_unknown_benchmark_is_refused_with_the_names_of_the_known_ones():
+    assert "linear_map, mel_decode, panorama, got panorma" in refused("bench", "panorma")
