@@ -75,7 +75,8 @@ def test_audioldms_vocoder_needs_the_documented_24_frames():
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-@pytest.mark.parametrize("dtype, most", [(torch.float64, 0.0), (torch.float32, 1e-6)])
+# 0 on one thread; with more, torch may add a convolution's products in another order for another length
+@pytest.mark.parametrize("dtype, most", [(torch.float64, 1e-15), (torch.float32, 1e-6)])
 def test_sound_in_pieces_is_sound_in_one(config, dtype, most):
     model = hifigan(**config).to(dtype)
     vocoder = vocoder_of(model)
