@@ -9,7 +9,7 @@ import torch
 from ..safa_core.fold import ViewFold, on_axes
 from .finite import FiniteWatch
 from .injected_noise import TiedNoise, host_noise_sampler, takes_noise_sampler
-from .schedule import GuidedCalls, guided_steps, moves_on_its_own, sampler_name
+from .schedule import GuidedCalls, early_steps, moves_on_its_own, sampler_name
 from .view_conds import SPAN, ViewConds, size_to_views
 
 REFERENCE_SEED = 0x5AFA  # the reference's noise: the user's seed, another stream
@@ -64,8 +64,7 @@ class JointRun:
         carried = self.patch.carried(latent_image) if later_stage else None
         sampling = self.model.model_sampling
         most = self.sampler.max_denoise(guider, self.sigmas)
-        cut = bool(self.sigmas[-1] > 0) or (later_stage and not most)
-        guided = guided_steps(self.patch.guide.rate, self.sigmas, sampling, stage if cut else None)
+        guided = early_steps(self.patch.guide.rate, guider, self.sampler, self.sigmas, noise, stage)
         self.calls = GuidedCalls(self.sampler, self.sigmas, guided)
         if later_stage and carried is None and self.calls.steps > 0:
             logging.warning(

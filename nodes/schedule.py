@@ -66,6 +66,16 @@ def guided_steps(rate: float, sigmas, model_sampling, stage: tuple[int, int] | N
     return sum(1 for a, b in zip(done, done[1:], strict=False) if (a + b) / 2 <= rate + 0.001)
 
 
+def early_steps(share: float, guider, sampler, sigmas, noise, stage: tuple[int, int]) -> int:
+    """`guided_steps` of a sampling that is about to start.
+
+    guider: the host's, inside `inner_sample`. noise: the canvas's. stage: `place_in_schedule`, which counts where
+    noise is left over or left off: there the sigmas are one stage of a longer schedule.
+    """
+    cut = bool(sigmas[-1] > 0) or not (noise.any() or sampler.max_denoise(guider, sigmas))
+    return guided_steps(share, sigmas, guider.inner_model.model_sampling, stage if cut else None)
+
+
 class GuidedCalls:
     """Counts callbacks and model calls, and tells which of them are guided.
 

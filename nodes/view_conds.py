@@ -92,6 +92,7 @@ class ViewConds:
 
     def __init__(self, plan, dims, axis: int, columns: torch.Tensor, who: str):
         self.plan, self.dims, self.axis, self.columns, self.who = plan, tuple(dims), axis, columns, who
+        self.origins = {}  # uuid of a view's cond -> (uuid of the cond it was made of, view)
         self._lists = {}
         self._controls = {}
         self._places = {}
@@ -230,6 +231,7 @@ class ViewConds:
         sizes[self.axis - 2], offsets[self.axis - 2] = self.plan.view, i * self.plan.view
         # stable from step to step, and another one per view: caches such as EasyCache's key on it
         name = uuid.uuid5(cond["uuid"], f"view {i}")
+        self.origins[name] = (cond["uuid"], i)
         kept = {k: v for k, v in cond.items() if k not in ("safa_box", TIMES)}
         return {**kept, "model_conds": self._timed(cond, i), "area": (*sizes, *offsets), "uuid": name}
 
