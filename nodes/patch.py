@@ -30,6 +30,8 @@ class JointPatch:
     After sampling, `reference` holds its final latent where it was finished.
     """
 
+    run_type = JointRun  # a method with state of its own in a run puts its kind here
+
     def __init__(self, canvas: Canvas, join: Join, guide: Guide | None, who: str, finish_reference: bool = False):
         self.canvas, self.join, self.guide, self.who = canvas, join, guide, who
         self.finish_reference = finish_reference
@@ -116,7 +118,8 @@ class JointPatch:
         if latent_image is None:
             latent_image = torch.zeros_like(noise)
         model_options, seed = extra_args["model_options"], extra_args.get("seed")
-        run = JointRun(self, guider, sampler, sigmas, model_options[STAGE], seed, noise, latent_image, denoise_mask)
+        state = (noise, latent_image, denoise_mask)
+        run = self.run_type(self, guider, sampler, sigmas, model_options[STAGE], seed, *state)
         model_options[KEY] = run
         if self.guide is not None:
             set_model_options_pre_cfg_function(model_options, run.before_cfg)
