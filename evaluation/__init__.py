@@ -1,0 +1,1 @@
+"""The paper's figures, measured: `python -m evaluation --pocket` (or `python run.py eval --pocket`)."""
