@@ -3,6 +3,7 @@
 from comfy_api.latest import ComfyExtension, io
 
 from .audio_loader import SaFaAudioModelLoader
+from .lite_focus import SaFaLiteFocus
 from .loop_decode import SaFaLoopDecode
 from .mel_decode import SaFaMelDecode
 from .operators import SaFaOverlapAverage, SaFaReferenceSwap, SaFaSelfLoopSwap
@@ -23,6 +24,7 @@ NODES = [
     SaFaSaveLoop,
     SaFaMelDecode,
     SaFaRiffusionDecode,
+    SaFaLiteFocus,
 ]
 
 
