@@ -1,0 +1,149 @@
+"""Training: the loss falls, an interruption costs nothing, and the result is a model that the libraries load."""
+
+import json
+
+import pytest
+import torch
+
+from safa_pack.training import diffusion, vae
+from safa_pack.training.data import FRAMES, MEL, clip_set
+from safa_pack.training.loop import Stage, checkpoint, run_stage
+from safa_pack.training.text import new_tokenizer
+from safa_pack.training.train import main
+
+pytestmark = pytest.mark.core
+
+
+def line_stage(steps):
+    torch.manual_seed(1)
+    model = torch.nn.Linear(3, 1)
+    optimiser = torch.optim.Adam(model.parameters())
+
+    def step(k, generator):
+        x = torch.randn(16, 3, generator=generator)
+        loss = (model(x) - x.sum(1, keepdim=True)).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        return {"loss": loss.detach()}
+
+    return Stage("line", steps, 0.05, {"model": model, "optimiser": optimiser}, step)
+
+
+def test_an_interrupted_training_ends_where_an_uninterrupted_one_does(tmp_path):
+    whole = line_stage(80)
+    assert run_stage(whole, tmp_path / "whole", seed=3)
+    first = line_stage(80)
+    stopped = Stage("line", 80, 0.05, first.state, _stop_after(first.step, 30))
+    with pytest.raises(KeyboardInterrupt):
+        run_stage(stopped, tmp_path / "parts", seed=3)
+    second = line_stage(80)
+    assert run_stage(second, tmp_path / "parts", seed=3)
+    assert torch.equal(whole.state["model"].weight, second.state["model"].weight)
+
+
+def _stop_after(step, count):
+    def stopping(k, generator):
+        if k == count:
+            raise KeyboardInterrupt
+        return step(k, generator)
+
+    return stopping
+
+
+def test_time_that_is_over_leaves_a_checkpoint_and_says_so(tmp_path):
+    assert not run_stage(line_stage(80), tmp_path, seed=0, deadline=0.0)
+    assert checkpoint(tmp_path, "line").is_file()
+    assert run_stage(line_stage(80), tmp_path, seed=0)
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_checkpoint_of_another_recipe_is_refused_in_one_sentence(tmp_path):
+    run_stage(line_stage(10), tmp_path, seed=0)
+    other = line_stage(10)
+    wide = torch.nn.Linear(5, 1)
+    stage = Stage("line", 10, 0.05, {"model": wide, "optimiser": torch.optim.Adam(wide.parameters())}, other.step)
+    with pytest.raises(ValueError, match="another recipe"):
+        run_stage(stage, tmp_path, seed=0)
+
+
+def test_clips_are_kept_and_a_broken_off_set_is_made_again(tmp_path):
+    made = clip_set(tmp_path, 3, workers=1)
+    assert made.mels.shape == (3, FRAMES, MEL.bins) and len(made.captions) == 3
+    (tmp_path / "captions_3.json").unlink()
+    again = clip_set(tmp_path, 3, workers=1)
+    assert (made.mels == again.mels).all() and made.captions == again.captions
+
+
+def test_the_autoencoder_and_the_denoiser_learn_within_seconds(tmp_path, monkeypatch):
+    clips = clip_set(tmp_path, 14, workers=1)
+    monkeypatch.setattr(vae, "LENGTHS", (64,))
+    monkeypatch.setattr(vae, "BATCH_FRAMES", 256)
+    monkeypatch.setattr(diffusion, "LENGTHS", (16,))
+    monkeypatch.setattr(diffusion, "SHARES", (1.0,))
+    monkeypatch.setattr(diffusion, "MOST", 8)
+    torch.manual_seed(0)
+    encoder = vae.vae_stage(clips, 40, mean=-4.5, std=2.0)
+    assert falls(encoder, "l1", 40) < 0.8
+    autoencoder = encoder.state["vae"].eval()
+    vae.standardise(autoencoder, clips)
+    latents = diffusion.encode_clips(autoencoder, clips)
+    assert latents.latents.float().std() == pytest.approx(1, abs=0.3)
+    denoiser = diffusion.denoiser_stage(latents, new_tokenizer(clips.captions), 40)
+    assert falls(denoiser, "loss", 40) < 0.9
+
+
+def falls(stage, name, steps):
+    """Mean loss of the last quarter over that of the first."""
+    for part in stage.state.values():
+        for group in getattr(part, "param_groups", ()):
+            group["lr"] = stage.rate
+    losses = [float(stage.step(k, torch.Generator().manual_seed(k))[name]) for k in range(steps)]
+    quarter = steps // 4
+    return sum(losses[-quarter:]) / sum(losses[:quarter])
+
+
+def test_standardising_the_latents_changes_no_reconstruction(tmp_path):
+    clips = clip_set(tmp_path, 14, workers=1)
+    torch.manual_seed(0)
+    model = vae.new_vae(-4.5, 2.0).eval()
+    mel = torch.from_numpy(clips.mels[:2, :64].copy()).float()[:, None]
+    with torch.no_grad():
+        before = model.decode(model.encode(mel).latent_dist.mean).sample
+        vae.standardise(model, clips)
+        after = model.decode(model.encode(mel).latent_dist.mean).sample
+    assert (before - after).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    "given, expected", [(["--clips", "0"], "positive"), (["--steps", "-3"], "positive"), (["--minutes", "x"], "float")]
+)
+def test_bad_numbers_are_refused_before_anything_is_made(given, expected, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main([*given, "--work", str(tmp_path / "work")])
+    assert expected in capsys.readouterr().err
+    assert not (tmp_path / "work").exists()
+
+
+def test_one_command_makes_a_model_folder_that_the_libraries_load(tmp_path, monkeypatch):
+    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+    from transformers import AutoTokenizer, T5EncoderModel
+
+    monkeypatch.setattr(vae, "BATCH_FRAMES", 64)
+    monkeypatch.setattr(vae, "LENGTHS", (64,))
+    monkeypatch.setattr(diffusion, "LENGTHS", (8,))
+    monkeypatch.setattr(diffusion, "SHARES", (1.0,))
+    monkeypatch.setattr(diffusion, "MOST", 2)
+    out = tmp_path / "model"
+    given = ["--clips", "14", "--vae-steps", "50", "--steps", "50", "--work", str(tmp_path / "w"), "--out", str(out)]
+    assert main(given) == 0
+    for kind, name in ((AutoencoderKL, "vae"), (UNet2DConditionModel, "unet"), (T5EncoderModel, "text_encoder")):
+        kind.from_pretrained(out / name, local_files_only=True, torch_dtype=torch.float32)
+    assert DDIMScheduler.from_pretrained(out / "scheduler").config.prediction_type == "v_prediction"
+    tokenizer = AutoTokenizer.from_pretrained(out / "tokenizer", local_files_only=True)
+    assert tokenizer("Rain, and a zebra").input_ids[-2] == tokenizer.unk_token_id
+    assert json.loads((out / "model_index.json").read_text())["vae"] == ["diffusers", "AutoencoderKL"]
+    assert sum(file.stat().st_size for file in out.rglob("*")) < 16e6
+    assert {json.loads(line)["stage"] for line in (out / "training_log.jsonl").open()} == {"vae", "denoiser"}
+    assert "seed 0" in (out / "README.md").read_text()
+    assert not list(tmp_path.glob("*.part"))

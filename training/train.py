@@ -1,0 +1,119 @@
+"""Trains the pocket model: sounds, autoencoder, denoiser, and a folder with the result. Every stage resumes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import platform
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .card import model_card
+from .data import ClipSet, clip_set
+from .diffusion import LatentSet, denoiser_stage, encode_clips
+from .loop import Stage, checkpoint, run_stage
+from .package import write_model
+from .text import SPECIAL, new_tokenizer
+from .vae import standardise, vae_stage
+
+ROOT = Path(__file__).resolve().parent.parent
+WORK = ROOT / ".host" / "data" / "training"
+OUT = ROOT / ".host" / "data" / "models" / "audio_models" / "my-pocket"
+LOG_LINES = 40  # of each stage, in the model's folder
+
+
+def arguments(argv=None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="run.py train", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--clips", type=_positive, default=7000, help="synthesised clips of 8 s")
+    parser.add_argument("--vae-steps", type=_positive, default=2000)
+    parser.add_argument("--steps", type=_positive, default=7000, help="of the denoiser")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="stop after so long; run again to go on")
+    parser.add_argument("--work", type=Path, default=WORK, help="folder for clips, checkpoints and the log")
+    parser.add_argument("--out", type=Path, default=OUT, help="the finished model's folder")
+    return parser.parse_args(argv)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected a positive number, got {number}")
+    return number
+
+
+def main(argv=None) -> int:
+    """Exit code 0 when the model is finished, 3 when --minutes were over before."""
+    options = arguments(argv)
+    deadline = time.monotonic() + 60 * options.minutes
+    clips = clip_set(options.work, options.clips)
+    print(f"{len(clips.captions)} clips in {options.work}", flush=True)
+    vae = trained_vae(options, clips, deadline)
+    if vae is None:
+        return _unfinished()
+    tokenizer = new_tokenizer(clips.captions)
+    latents = latent_set(options, vae, clips)
+    stage = seeded(options, lambda: denoiser_stage(latents, tokenizer, options.steps))
+    if not run_stage(stage, options.work, options.seed, deadline):
+        return _unfinished()
+    average = stage.state["average"].module
+    log = short_log(options.work / "log.jsonl")
+    words = len(tokenizer) - len(SPECIAL)
+    card = model_card(options, words, log, machine())
+    write_model(options.out, vae, average["text"], tokenizer, average["unet"], card, log)
+    print(f"the model is in {options.out}")
+    return 0
+
+
+def machine() -> str:
+    """Number and kind of the processors that trained."""
+    return f"{torch.get_num_threads()} {platform.machine()} cores, torch {torch.__version__.split('+')[0]}"
+
+
+def _unfinished() -> int:
+    print("the time is over; run this again to go on")
+    return 3
+
+
+def seeded(options, make) -> Stage:
+    torch.manual_seed(options.seed)  # of the first weights
+    return make()
+
+
+def trained_vae(options, clips: ClipSet, deadline: float):
+    """The autoencoder after its last step, standardised, or None."""
+    sample = np.asarray(clips.mels[:: max(1, len(clips.captions) // 200)], dtype=np.float32)
+    mean, std = float(sample.mean()), float(sample.std())
+    stage = seeded(options, lambda: vae_stage(clips, options.vae_steps, mean, std))
+    if not run_stage(stage, options.work, options.seed, deadline):
+        return None
+    vae = stage.state["vae"].eval()
+    standardise(vae, clips)
+    return vae
+
+
+def latent_set(options, vae, clips: ClipSet) -> LatentSet:
+    """The clips' latents, made once for this autoencoder."""
+    file = options.work / f"latents_{len(clips.captions)}.pt"
+    made_of = checkpoint(options.work, "vae").stat().st_mtime_ns
+    if file.is_file():
+        kept = torch.load(file, weights_only=True, mmap=True)
+        if kept["made_of"] == made_of:
+            return LatentSet(kept["latents"], clips.captions)
+    data = encode_clips(vae, clips)
+    torch.save({"made_of": made_of, "latents": data.latents}, file)
+    return data
+
+
+def short_log(file: Path) -> list[dict]:
+    """Some lines of each stage, the last one always."""
+    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    short = []
+    for name in dict.fromkeys(line["stage"] for line in lines):
+        of_stage = [line for line in lines if line["stage"] == name]
+        every = max(1, len(of_stage) // LOG_LINES)
+        short += [line for number, line in enumerate(of_stage) if (number + 1) % every == 0 or line is of_stage[-1]]
+    return short
