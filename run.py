@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""One entry for people without ComfyUI: python run.py setup | serve | test | bench.
+"""One entry for people without ComfyUI: python run.py setup | demo | serve | test | bench | train | eval.
 
 `setup` makes .venv and brings the host, and every other command implies it. The host is COMFYUI_PATH if that is set,
 else the ComfyUI that this repository lies in, else ComfyUI 0.30.0, unpacked under .host and verified.
@@ -37,7 +37,10 @@ COMFYUI_SHA256 = "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd46713
 TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
 UV = "uv==0.13.8"
 TEST_TOOLS = "pytest==9.2.0 hypothesis==6.168.5 ruff==0.17.5 websocket-client==1.9.2 playwright==1.65.2".split()
-TIERS = ("core", "host", "server", "browser", "gpu")
+PACKAGES = {  # by command: the folder that is run as a program, and what it does
+    "demo": ("demo", "a loop made by the pocket model, in minutes"), "test": ("tests", "ruff and the tests"),
+    "train": ("training", "train the pocket model"), "eval": ("evaluation", "the figures in the README"),
+}  # fmt: skip
 GIB = 1024**3
 
 # What to say when the output of pip, uv or venv holds one of these
@@ -49,8 +52,7 @@ TROUBLE = {
     r"no wheels with a matching":
         "There is no torch 2.11 for this Python or system: delete .venv and use a 64-bit Python 3.10 to 3.14.",
     r"from versions: none|Failed to fetch|dns error|error sending request|timed out|name resolution|SSLError":
-        "The package index cannot be reached: check the connection, or pip's index and proxy settings, and run this "
-        "again.",
+        "The package index cannot be reached: check the connection, or pip's index and proxy settings.",
     r"ensurepip is not available|No module named .?(venv|ensurepip)":
         "This Python cannot make virtual environments: install its venv module (Debian, Ubuntu: python3-venv).",
 }  # fmt: skip
@@ -59,7 +61,6 @@ UV_NAMES = {
     "index-url": "UV_DEFAULT_INDEX", "extra-index-url": "UV_INDEX", "find-links": "UV_FIND_LINKS",
     "no-index": "UV_NO_INDEX", "trusted-host": "UV_INSECURE_HOST", "proxy": "ALL_PROXY", "cert": "SSL_CERT_FILE",
 }  # fmt: skip
-# Questions for the host's interpreter
 INSTALLED = "import importlib.metadata as m; print(*(d.metadata['Name'] for d in m.distributions()), sep='\\n')"
 HAS_GPU = (
     "import sys, torch; gpu = getattr(torch, 'accelerator', torch.cuda).is_available(); "
@@ -271,13 +272,13 @@ def link_pack(custom_nodes):
         link.symlink_to(ROOT, target_is_directory=True)
 
 
-def ready(tools=None):
+def ready(tools=()):
     """The host, with everything installed and the pack linked."""
     host = find_host()
     if host.managed:
         prepare(host.python)
     else:
-        complete(host, requirement_lines(ROOT / "requirements.txt") + (tools or []))
+        complete(host, [*requirement_lines(ROOT / "requirements.txt"), *tools])
     link_pack(host.folder / "custom_nodes")
     link_pack(DATA / "custom_nodes")
     say(f"ready: ComfyUI {host_version(host.folder)} in {host.folder}, run by {host.python}")
@@ -321,36 +322,23 @@ def serve(options, rest):
     for place in ("user", "output", "models/checkpoints"):
         (DATA / place).mkdir(parents=True, exist_ok=True)
     say("$ " + " ".join(command))
+    return become(command)
+
+
+def become(command, env=None):
+    """Gives this process up for another program, so that Ctrl-C and signals reach that one itself."""
     if os.name != "nt":
-        os.execv(command[0], command)  # Ctrl-C and signals reach the server itself
-    server = subprocess.Popen(command)
-    with contextlib.suppress(KeyboardInterrupt):  # the console has sent Ctrl-C to the server too
-        server.wait()
-    return server.wait()
+        os.execve(command[0], command, os.environ if env is None else env)
+    program = subprocess.Popen(command, env=env)
+    with contextlib.suppress(KeyboardInterrupt):  # the console has sent Ctrl-C to the program too
+        program.wait()
+    return program.wait()
 
 
 def in_host(host, *command):
-    """Exit code of a Python command run with the host's interpreter, which is told where the host is."""
-    env = dict(os.environ, SAFA_COMFYUI_PATH=str(host.folder))
-    return subprocess.run([str(host.python), *command], cwd=str(ROOT), env=env).returncode
-
-
-def test(options, rest):
-    """ruff, then pytest on the chosen tiers."""
-    tiers = [tier for value in options.tier for tier in value.split(",")]
-    if not set(TIERS).issuperset(tiers):
-        raise Stop("Expected --tier to be of {}, got {}.".format(", ".join(TIERS), ", ".join(tiers)))
-    host = ready(TEST_TOOLS)
-    lint = in_host(host, "-m", "ruff", "check", ".")
-    code = in_host(host, "-m", "pytest", *(["-m", " or ".join(tiers)] if tiers else []), *rest)
-    if code == 5:
-        if not tiers or not {"browser", "gpu"}.issuperset(tiers):
-            raise Stop("No test was selected.")
-        say("there is no test of " + ", ".join(tiers))
-        code = 0
-    if lint:
-        raise Stop("ruff has complaints: see its output above the tests.")
-    return code
+    """Becomes Python run with the host's interpreter in ROOT, told where the host is."""
+    os.chdir(str(ROOT))
+    return become([str(host.python), *command], dict(os.environ, SAFA_COMFYUI_PATH=str(host.folder)))
 
 
 def bench(options, rest):
@@ -359,6 +347,13 @@ def bench(options, rest):
     if name not in known:
         raise Stop("Expected a benchmark of {}, got {}.".format(", ".join(sorted(known)), name))
     return in_host(ready(), known[name], *rest)
+
+
+def package(options, rest):
+    folder, tools = PACKAGES[options.command][0], TEST_TOOLS if options.command == "test" else []
+    if options.command == "demo":  # what is wrong is told before anything is installed; --out absolute, as ROOT is next
+        rest += ["--out", str(importlib.import_module("demo.options").asked(rest).out)]
+    return in_host(ready(tools), "-m", folder, *rest)
 
 
 def arguments(argv):
@@ -374,17 +369,16 @@ def arguments(argv):
     part = add(serve, "start ComfyUI with the pack; whatever else ComfyUI's main.py takes is passed on")
     part.add_argument("--port", type=int, default=8188)
     part.add_argument("--listen", nargs="?", default="127.0.0.1", const="0.0.0.0,::", metavar="ADDRESS")
-    part = add(test, "ruff and the tests; whatever else pytest takes is passed on")
-    part.add_argument("--tier", action="append", default=[], help=", ".join(TIERS) + " (repeatable)")
     add(bench, "a benchmark (panorama unless another is named); its own options are passed on", add_help=False)
+    for name, (_, text) in PACKAGES.items():
+        commands.add_parser(name, help=text + "; --help lists its options", add_help=False).set_defaults(run=package)
     return parser.parse_known_args(argv)
 
 
-def main(argv):
+def told(function, *arguments):
+    """The exit code of a command; a failure is told in one sentence."""
     try:
-        check_python(sys.version_info)
-        options, rest = arguments(argv)
-        return options.run(options, rest) or 0
+        return function(*arguments) or 0
     except Stop as stop:
         sentence = str(stop)
     except KeyboardInterrupt:
@@ -396,5 +390,11 @@ def main(argv):
     return 1
 
 
+def main(argv):
+    check_python(sys.version_info)
+    options, rest = arguments(argv)
+    return options.run(options, rest)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(told(main, sys.argv[1:]))

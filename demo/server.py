@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
+from .signals import held_back
+
 # BinaryEventTypes of the host's protocol.py: previews (with metadata or without), a text on a node
 PREVIEWS, TEXT = {1, 4}, 3
 TAIL = 12  # lines of its log that are shown when a server fails
@@ -28,7 +30,14 @@ class PromptRefused(Exception):
 
 
 class ServerFailed(Exception):
-    """The server did not start, or ended or fell silent before its work was done; with the last lines of its log."""
+    """The server did not start, or ended or fell silent before its work was done.
+
+    sentence: what happened. tail: the last lines of its log.
+    """
+
+    def __init__(self, sentence, tail):
+        super().__init__(f"{sentence} The end of its log:\n{tail}")
+        self.sentence, self.tail = sentence, tail
 
 
 @dataclass
@@ -53,7 +62,7 @@ class ComfyServer:
 
     def __init__(self, comfyui, base, *arguments):
         self.comfyui, self.base, self.arguments = comfyui, base, arguments
-        self.client_id = uuid.uuid4().hex
+        self.client_id, self.process = uuid.uuid4().hex, None
 
     def __enter__(self):
         with socket.socket() as probe:
@@ -64,12 +73,11 @@ class ComfyServer:
             (self.base / name).mkdir(parents=True, exist_ok=True)
         # a session of its own: Ctrl-C in a terminal reaches whoever holds the server, and that one stops it
         apart = {} if os.name == "nt" else {"start_new_session": True}
-        with open(self.log_file, "wb") as log:
-            self.process = subprocess.Popen(
-                self._command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment(), **apart
-            )
         try:
-            self._wait_until_it_answers(timeout=180)
+            with open(self.log_file, "wb") as log, held_back():
+                pipes = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
+                self.process = subprocess.Popen(self._command(), env=self._environment(), **pipes, **apart)
+            self._wait_until_it_answers(timeout=600)
         except BaseException:
             self.stop()
             raise
@@ -98,11 +106,11 @@ class ComfyServer:
     def _failed(self, what):
         code = self.process.poll()
         ended = "" if code is None else f" (exit code {code})" if code >= 0 else f" (killed by signal {-code})"
-        return ServerFailed(f"ComfyUI {what}{ended}. The end of its log:\n{self.log_tail()}")
+        return ServerFailed(f"ComfyUI {what}{ended}.", self.log_tail())
 
     def stop(self):
         """Ends the process; all of its data is below `base`, so there is nothing that it would have to finish."""
-        if self.process.poll() is None:
+        if self.process is not None and self.process.poll() is None:
             self.process.terminate()
             try:
                 self.process.wait(10)

@@ -19,18 +19,24 @@ INDEX, TANGO = "model_index.json", "main_config.json"
 UNETS = ("UNet2DConditionModel", "AudioLDM2UNet2DConditionModel")
 TEXTS = ("ClapTextModelWithProjection", "ClapModel", "T5EncoderModel")
 
-# behind what the user named in extra_model_paths.yaml
+PACK_MODELS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "models")
+
+# behind what the user named in extra_model_paths.yaml; the pack's own last
 folder_paths.add_model_folder_path(FOLDERS[0], os.path.join(folder_paths.models_dir, FOLDERS[0]))
+folder_paths.add_model_folder_path(FOLDERS[0], PACK_MODELS)
 
 
 def audio_models() -> dict[str, Path]:
-    """Name -> folder of every audio model below ComfyUI's model folders; names are relative, with forward slashes."""
+    """Name -> folder of every audio model below ComfyUI's model folders; names are relative, with forward slashes.
+
+    The pack's own come last, so that the first is one of the user's where there is any.
+    """
     found = {}
     for kind in FOLDERS:
         for root in folder_paths.get_folder_paths(kind):
             for folder in _model_folders(Path(root), DEPTH):
                 found.setdefault(folder.relative_to(root).as_posix(), folder)
-    return dict(sorted(found.items()))
+    return dict(sorted(found.items(), key=lambda item: (Path(PACK_MODELS) in item[1].parents, item[0])))
 
 
 def _model_folders(folder: Path, depth: int):

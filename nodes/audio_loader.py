@@ -20,7 +20,8 @@ class SaFaAudioModelLoader(io.ComfyNode):
             category=CATEGORY,
             description=(
                 "Loads AudioLDM, AudioLDM2, MusicLDM (diffusers layout) or Tango and Tango 2 (their own) from "
-                "models/audio_models or models/diffusers, for the host's own nodes and SaFa's."
+                "models/audio_models or models/diffusers, for the host's own nodes and SaFa's. A small model that "
+                "knows a few sounds comes with the pack."
             ),
             search_aliases=["safa", "audioldm", "audioldm2", "musicldm", "tango", "text to audio", "load audio model"],
             inputs=[

@@ -8,6 +8,7 @@ the positive one's length before GPT-2, which moves the negative's positions; th
 from __future__ import annotations
 
 import logging
+from types import SimpleNamespace
 
 import torch
 import torch.nn.functional as F
@@ -15,12 +16,40 @@ import torch.nn.functional as F
 import comfy.model_management
 import comfy.sd
 from comfy.supported_models_base import ClipTarget
+from comfy_execution.utils import get_executing_context
 
 from .audio_files import WHO
 from .host_ops import use_host_ops
+from .node_text import show_text
 
 LONGEST = 512  # tokens; Flan-T5 has no limit of its own, its checkpoints name this one
 GENERATED = "audioldm2_t5"  # cond key: T5's hidden states beside GPT-2's
+FEW_WORDS = 2000  # a vocabulary up to this size is short enough to be told
+
+
+def unknown_words(tokenizer, text: str) -> list[str]:
+    """The words of a prompt that the tokenizer has no other token for than "unknown", in the prompt's spelling.
+
+    Empty for tokenizers that spell a word they do not know: only a small vocabulary of whole words is meant.
+    """
+    if tokenizer.unk_token_id is None or len(tokenizer) > FEW_WORDS or not tokenizer.is_fast:
+        return []
+    read = tokenizer(text, return_offsets_mapping=True)
+    spans = [span for i, span in zip(read.input_ids, read.offset_mapping, strict=True) if i == tokenizer.unk_token_id]
+    pieces = dict.fromkeys(text[start:end] for start, end in spans)
+    return [piece for piece in pieces if any(character.isalnum() for character in piece)]
+
+
+def told_unknown(tokenizer, text: str) -> str:
+    """What is said about the unknown words of a prompt: which, and the words there are; empty where all are known."""
+    unknown = unknown_words(tokenizer, text)
+    if not unknown:
+        return ""
+    special = set(tokenizer.all_special_tokens)
+    known = sorted(word for word in tokenizer.get_vocab() if word not in special and word[:1].isalnum())
+    return (
+        f"unknown to this model: {', '.join(unknown)}. It knows few words, these {len(known)}: {', '.join(known)}."
+    )
 
 
 class TextTokenizer:
@@ -36,12 +65,21 @@ class TextTokenizer:
 
     def _ids(self, name, text):
         tokenizer = self.tokenizers[name]
+        self._tell(told_unknown(tokenizer, text))
         longest = min(tokenizer.model_max_length, LONGEST)
         ids = tokenizer(text).input_ids
         if len(ids) <= longest:
             return ids
         logging.warning(f"{WHO}: the prompt has {len(ids)} {name} tokens; the model reads the first {longest}.")
         return tokenizer(text, max_length=longest, truncation=True).input_ids
+
+    def _tell(self, sentence):
+        """On the node that encodes the prompt, which is one of the host's."""
+        running = get_executing_context()
+        if sentence and running is not None:
+            show_text(SimpleNamespace(unique_id=running.node_id), sentence)
+        if sentence:
+            logging.warning(f"{WHO}: {sentence}")
 
     def decode(self, token_ids, skip_special_tokens=True) -> str:
         return next(iter(self.tokenizers.values())).decode(token_ids, skip_special_tokens=skip_special_tokens)

@@ -100,7 +100,7 @@ def test_a_disk_that_fills_up_meanwhile_gets_a_sentence(monkeypatch, capsys):
         raise OSError(errno.ENOSPC, "No space left on device", "somewhere")
 
     monkeypatch.setattr(run, "ready", full)
-    assert run.main(["setup"]) == 1
+    assert run.told(run.main, ["setup"]) == 1
     assert capsys.readouterr().err == "run.py: The disk is full: free some space and run this again.\n"
 
 
@@ -204,7 +204,7 @@ def test_an_interrupted_download_leaves_no_half_comfyui(managed, monkeypatch):
 def test_a_second_setup_starts_no_other_program(managed, monkeypatch, capsys):
     monkeypatch.setattr(run.subprocess, "Popen", nothing_may_run)
     for _ in range(2):
-        assert run.main(["setup"]) == 0
+        assert run.told(run.main, ["setup"]) == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith(f"[safa] ready: ComfyUI {run.COMFYUI_VERSION}")
 
 
@@ -338,11 +338,6 @@ def test_serve_keeps_data_out_of_comfyui_and_passes_the_rest_on(own, tmp_path, m
     assert str(own / "models" / "checkpoints") in (run.DATA / "own_models.yaml").read_text()
 
 
-def test_an_unknown_tier_is_refused_with_the_known_ones():
-    line = refused("test", "--tier", "core,cores")
-    assert line == "run.py: Expected --tier to be of core, host, server, browser, gpu, got core, cores."
-
-
 def test_the_two_lists_of_requirements_are_equal():
     tomllib = pytest.importorskip("tomllib", reason="Python 3.10 has no TOML reader")
     project = tomllib.loads((run.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -350,4 +345,31 @@ def test_the_two_lists_of_requirements_are_equal():
 
 
 def test_an_unknown_benchmark_is_refused_with_the_names_of_the_known_ones():
-    assert "linear_map, mel_decode, panorama, got panorma" in refused("bench", "panorma")
+    line = refused("bench", "panorma")
+    assert line.startswith("run.py: Expected a benchmark of ") and line.endswith(", got panorma.")
+    assert "linear_map" in line and "panorama, " in line
+
+
+def test_an_unknown_tier_is_refused_with_the_known_ones():
+    command = [sys.executable, "-m", "tests", "--tier", "core,cores"]
+    done = subprocess.run(command, cwd=run.ROOT, capture_output=True, text=True)
+    said = "run.py: Expected --tier to be of core, host, server, browser, gpu, got core, cores.\n"
+    assert (done.returncode, done.stderr) == (1, said)
+
+
+@pytest.mark.parametrize(("command", "folder"), [("train", "training"), ("eval", "evaluation"), ("test", "tests")])
+def test_a_folder_that_is_a_program_gets_the_rest_of_the_command_line(command, folder, own, monkeypatch):
+    host, became = run.Host(own, Path("python"), False), []
+    monkeypatch.setattr(run, "ready", lambda tools: host)
+    monkeypatch.setattr(run, "become", lambda *given: became.append(given) or 7)
+    assert run.told(run.main, [command, "--steps", "3", "--help", "-x", "name"]) == 7
+    ((given, environment),) = became
+    assert given == ["python", "-m", folder, "--steps", "3", "--help", "-x", "name"]
+    assert environment["SAFA_COMFYUI_PATH"] == str(own)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no exec there")
+def test_a_signal_reaches_the_program_itself():
+    script = "import os, sys; from run import become; become([sys.executable, '-c', 'import os; print(os.getpid())'])"
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=run.ROOT, stdout=subprocess.PIPE, text=True)
+    assert int(process.communicate()[0]) == process.pid

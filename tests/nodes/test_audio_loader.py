@@ -469,7 +469,7 @@ def test_a_users_own_folder_stays(tmp_path, monkeypatch):
     monkeypatch.setitem(folder_paths.folder_names_and_paths, "audio_models", ([str(tmp_path)], set()))
     importlib.reload(audio_files)
     default = os.path.join(folder_paths.models_dir, "audio_models")
-    assert folder_paths.get_folder_paths("audio_models") == [str(tmp_path), default]
+    assert folder_paths.get_folder_paths("audio_models") == [str(tmp_path), default, audio_files.PACK_MODELS]
 
 
 @pytest.mark.parametrize("name", ["../audioldm", "/etc", "audioldm/../tango", "audioldm/unet", "nothing", ""])

@@ -1,0 +1,27 @@
+"""python -m demo, started by run.py in the repository's folder with the host's interpreter."""
+
+import os
+import sys
+from pathlib import Path
+
+import run
+
+from .signals import interrupt_on_signals
+
+
+def main(argv):
+    interrupt_on_signals()
+    from .make import Failed, run_demo
+    from .options import asked
+
+    options = asked(argv)
+    arguments = ["--whitelist-custom-nodes", run.PACK]
+    if not run.succeeds(sys.executable, "-c", run.HAS_GPU):
+        arguments.append("--cpu")
+    try:
+        run_demo(Path(os.environ["SAFA_COMFYUI_PATH"]), options, arguments, run.link_pack)
+    except Failed as error:
+        raise run.Stop(str(error)) from error
+
+
+sys.exit(run.told(main, sys.argv[1:]))

@@ -1,0 +1,55 @@
+"""A prompt with words that a model of few words does not know: it works, and the node says which they are."""
+
+import pytest
+from transformers import AutoTokenizer
+
+from safa_pack.nodes.audio_text import FEW_WORDS, TextTokenizer, told_unknown, unknown_words
+from safa_pack.tests import tiny_audio
+from safa_pack.tests.demo.stand_in import WORDS, word_tokenizer
+
+pytestmark = pytest.mark.host
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("words") / "tokenizer"
+    word_tokenizer(folder)
+    return AutoTokenizer.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "unknown"),
+    [
+        ("", []),
+        ("gentle rain with distant bells", []),
+        ("Gentle RAIN, wind!", []),
+        ("gentle purple rain", ["purple"]),
+        ("Quarks, rain and quarks; Quarks & purple-rain", ["Quarks", "quarks", "purple"]),
+        ("雨 and pluie", ["雨", "pluie"]),
+    ],
+)
+def test_the_unknown_words_are_found_as_they_were_written(words, prompt, unknown):
+    assert unknown_words(words, prompt) == unknown
+    assert TextTokenizer(t5=words).tokenize_with_weights(prompt)["t5"][0]
+
+
+def test_the_sentence_names_them_and_lists_the_words_that_there_are(words):
+    said = told_unknown(words, "purple rain of quarks")
+    assert said.startswith("unknown to this model: purple, quarks. It knows few words, these ")
+    listed = said.split(": ")[-1].rstrip(".").split(", ")
+    assert listed == sorted(WORDS.split())
+    assert told_unknown(words, "rain") == ""
+
+
+def test_nothing_is_said_of_tokenizers_that_spell_unknown_words_or_know_many(tmp_path):
+    tiny_audio.t5_tokenizer(tmp_path / "t5")
+    tiny_audio.roberta_tokenizer(tmp_path / "clap")
+    many = tmp_path / "many"
+    word_tokenizer(many, " ".join(f"w{i}" for i in range(FEW_WORDS)))
+    for folder in (tmp_path / "t5", tmp_path / "clap", many):
+        assert told_unknown(AutoTokenizer.from_pretrained(folder), "purple 雨 quarks") == ""
+
+
+def test_the_log_of_a_script_without_nodes_says_it_too(words, caplog):
+    TextTokenizer(t5=words).tokenize_with_weights("purple rain")
+    assert "SaFa Audio Model Loader: unknown to this model: purple." in caplog.text
