@@ -11,6 +11,7 @@ from .planner import SaFaSubviewPlanner
 from .riffusion_decode import SaFaRiffusionDecode
 from .sampler import SaFaModelPatch, SaFaSampler
 from .save_loop import SaFaSaveLoop
+from .sync_gradient import SaFaSyncGradient
 
 NODES = [
     SaFaSubviewPlanner,
@@ -25,6 +26,7 @@ NODES = [
     SaFaMelDecode,
     SaFaRiffusionDecode,
     SaFaLiteFocus,
+    SaFaSyncGradient,
 ]
 
 
