@@ -6,6 +6,7 @@ from .audio_loader import SaFaAudioModelLoader
 from .lite_focus import SaFaLiteFocus
 from .loop_decode import SaFaLoopDecode
 from .mel_decode import SaFaMelDecode
+from .merge_attend import SaFaMergeAttend
 from .operators import SaFaOverlapAverage, SaFaReferenceSwap, SaFaSelfLoopSwap
 from .planner import SaFaSubviewPlanner
 from .riffusion_decode import SaFaRiffusionDecode
@@ -26,6 +27,7 @@ NODES = [
     SaFaMelDecode,
     SaFaRiffusionDecode,
     SaFaLiteFocus,
+    SaFaMergeAttend,
     SaFaSyncGradient,
 ]
 

@@ -11,11 +11,8 @@ from collections.abc import Callable
 from contextlib import contextmanager
 
 import torch
-from diffusers.models.attention_processor import Attention
 
 from comfy.patcher_extension import WrappersMP
-
-from .audio_unet import AudioLDM2UNet, PromptUNet
 
 METHOD = "safa_self_attention"  # attachment of a MODEL: the node whose method its self-attention is
 
@@ -34,13 +31,14 @@ def claim_self_attention(model, who: str) -> None:
 
 
 def is_diffusers(unet: torch.nn.Module) -> bool:
-    """Whether a `diffusion_model` is a UNet of audio_unet.py."""
-    return isinstance(unet, (PromptUNet, AudioLDM2UNet))
+    """Whether a `diffusion_model` is a UNet of audio_unet.py, told without the seconds that the library takes."""
+    return hasattr(unet, "attn_processors")
 
 
-def attention_layers(unet: torch.nn.Module) -> dict[str, Attention]:
+def attention_layers(unet: torch.nn.Module) -> dict[str, torch.nn.Module]:
     """The attention layers of a diffusers UNet by name, `down_blocks.1.attentions.0.transformer_blocks.0.attn1`."""
-    return {name: layer for name, layer in unet.named_modules() if isinstance(layer, Attention)}
+    names = [name.removesuffix(".processor") for name in unet.attn_processors]
+    return {name: unet.get_submodule(name) for name in names}
 
 
 def swap_attention(model, key: str, choose: Callable[[dict, torch.Tensor, dict], dict[str, Processor]]) -> None:
@@ -60,7 +58,7 @@ def swap_attention(model, key: str, choose: Callable[[dict, torch.Tensor, dict],
 
 
 @contextmanager
-def _swapped(layers: dict[str, Attention], processors: dict[str, Processor]):
+def _swapped(layers: dict[str, torch.nn.Module], processors: dict[str, Processor]):
     own = {name: layers[name].processor for name in processors}
     try:
         for name, processor in processors.items():
