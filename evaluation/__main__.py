@@ -1,0 +1,14 @@
+"""`python -m evaluation` from the repository's root."""
+
+import sys
+import types
+from pathlib import Path
+
+# The folder of a pack has any name; inside, everything is imported relatively, through this alias.
+pack = types.ModuleType("safa_pack")
+pack.__path__ = [str(Path(__file__).resolve().parent.parent)]
+sys.modules["safa_pack"] = pack
+
+from safa_pack.evaluation.command import main  # noqa: E402
+
+sys.exit(main(sys.argv[1:]))
