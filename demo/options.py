@@ -75,8 +75,9 @@ def _seconds(text: str) -> float:
         value = float("nan")
     if not SHORTEST <= value <= LONGEST:
         raise ValueError(
-            f"Expected --seconds from {SHORTEST:g} to {LONGEST:g}, got {text}: the model's own window is {WINDOW:g} s, "
-            "and the demo makes everything three times to compare; the workflow in ComfyUI makes an hour, too."
+            f"Expected --seconds from {SHORTEST:g} to {LONGEST:g}, got {text}: a loop needs more than the model's own "
+            f"window of {WINDOW:g} s, and everything is made three times to compare; the workflow in ComfyUI makes an "
+            "hour, too."
         )
     return value
 

@@ -3,6 +3,7 @@
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
+from safa_pack import run
 from safa_pack.tests import tiny_audio
 
 WORDS = "a and bells birds calm clock crickets distant drum engine fire gentle in of on rain soft stream the wind with"
@@ -31,3 +32,10 @@ def stand_in(folder, seed=71):
         unet=("diffusers", tiny_audio.token_unet(seed + 2, sample_size=(128, 16))),
         vocoder=("transformers", None),
     )
+
+
+def offer_pocket(models):
+    """Where the pack has no model of its own yet, a stand-in of that name below a server's models folder."""
+    folder = models / "audio_models" / "safa-pocket"
+    if not (run.ROOT / "models" / "safa-pocket").is_dir() and not folder.is_dir():
+        stand_in(folder)

@@ -8,9 +8,8 @@ import pytest
 import soundfile
 from PIL import Image
 
-from safa_pack import run
 from safa_pack.tests import tiny_audio, tiny_checkpoints
-from safa_pack.tests.demo.stand_in import stand_in
+from safa_pack.tests.demo.stand_in import offer_pocket
 from safa_pack.tests.server import PromptRefused, ui_to_api
 
 from .test_workflows import ALL, load
@@ -34,8 +33,7 @@ LOOPS = {"audio_loop_24s", "audio_from_clip", "riffusion_loop", "demo"}
 def equipped(server):
     """The server with a tiny model under every name that the workflows ask for, and the pack's own where it is."""
     models = server.base / "models"
-    if not (run.ROOT / "models" / "safa-pocket").is_dir():
-        stand_in(models / "audio_models" / "safa-pocket")
+    offer_pocket(models)
     tiny_audio.audioldm2(models / "audio_models" / "audioldm2")
     tiny_checkpoints.sd15_checkpoint(models / "checkpoints" / "riffusion-model-v1.safetensors")
     tiny_checkpoints.stable_audio_checkpoint(models / "checkpoints" / "stable-audio-open-1.0.safetensors")
