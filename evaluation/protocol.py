@@ -12,7 +12,7 @@ from ..safa_core import ViewPlan, plan_views
 FOLDER = Path(__file__).parent / "protocols"
 NOISE = ("view", "canvas")
 # The single window's best setting of `--tune`, for every protocol that names no other.
-STEPS, GUIDANCE = 50, 3.5
+STEPS, GUIDANCE = 25, 3.5
 
 
 @dataclass(frozen=True)

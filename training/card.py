@@ -10,8 +10,8 @@ tags: [text-to-audio, latent-diffusion]
 ---
 # {name}
 
-A small text-to-audio latent diffusion model for ComfyUI-SaFa: {classes} and pairs of them, 16 kHz mono, in windows of
-5.12 s. It knows {words} words; every other word is read as "unknown".
+A small text-to-audio latent diffusion model for ComfyUI-SaFa: {classes}, and pairs of them; 16 kHz
+mono, windows of 5.12 s. It knows {words} words; every other word is read as "unknown".
 
 - **Data**: {clips} clips of 8 s, synthesised and captioned by `training/sounds` (numpy and scipy, seeded; no recording
   of anybody), three in ten of them a mixture of two classes.
@@ -19,8 +19,10 @@ A small text-to-audio latent diffusion model for ComfyUI-SaFa: {classes} and pai
   each way, no attention; UNet2DConditionModel with a T5EncoderModel of two layers over words; AudioLDM's betas,
   v-prediction, DDIM. Weights in half precision. No vocoder: Mel Decode uses Griffin-Lim.
 - **Training**: seed {seed}; {vae_steps} steps of the autoencoder in {vae_minutes} min, {steps} of the denoiser (clips
-  of 0.32 s to 5.12 s, without padding; weights averaged) in {minutes} min, on {machine}; bfloat16 autocast. Last
-  logged losses: {vae_losses}; {losses}. The log is in `training_log.jsonl`.
+  of 0.32 s to 5.12 s, without padding; weights averaged) in {minutes} min, on {machine}, other work on them
+  included; bfloat16 autocast. The log is in `training_log.jsonl`; its last losses:
+  autoencoder {vae_losses};
+  denoiser {losses}.
 - **Command**: `python run.py train --clips {clips} --vae-steps {vae_steps} --steps {steps} --seed {seed}`
 - **Figures**: `docs/pocket_eval.md` of the repository, made by `python run.py eval --pocket`.
 - **Licence**: Apache-2.0, as the repository.

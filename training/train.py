@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import platform
 import time
 from pathlib import Path
@@ -70,7 +71,7 @@ def main(argv=None) -> int:
 
 def machine() -> str:
     """Number and kind of the processors that trained."""
-    return f"{torch.get_num_threads()} {platform.machine()} cores, torch {torch.__version__.split('+')[0]}"
+    return f"{os.cpu_count()} {platform.machine()} cores, torch {torch.__version__.split('+')[0]}"
 
 
 def _unfinished() -> int:
@@ -111,6 +112,8 @@ def latent_set(options, vae, clips: ClipSet) -> LatentSet:
 def short_log(file: Path) -> list[dict]:
     """Some lines of each stage, the last one always."""
     lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    # Of a step that was made again after an interruption only the last counts
+    lines = {(line["stage"], line["step"]): line for line in lines}.values()
     short = []
     for name in dict.fromkeys(line["stage"] for line in lines):
         of_stage = [line for line in lines if line["stage"] == name]
