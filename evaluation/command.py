@@ -14,7 +14,7 @@ from pathlib import Path
 from ..safa_core import ViewPlan
 from ..training.sounds import CLASSES
 from . import classifier as judge
-from . import report
+from . import readme, report
 from .figures import summary
 from .methods import method
 from .model import PocketModel
@@ -141,6 +141,8 @@ def evaluate(options) -> None:
     }
     for path in report.write(options.out, lines, protocols, facts):
         print(f"wrote {os.path.relpath(path)}")
+    if options.out == DOCS and readme.update(ROOT / "README.md", lines, protocols, facts):
+        print("wrote the README's table")
 
 
 def autocast_facts(runs, model: PocketModel, network) -> dict:

@@ -111,30 +111,30 @@ def _protocol(protocol: Protocol, lines: list[dict]) -> list[str]:
         f"{protocol.steps} DDIM steps, eta {protocol.eta:g}, guidance {protocol.guidance:g}, rate {protocol.rate:g}, "
         f"swap interval {protocol.interval}; seeds: {single['seeds']}, windows per line: {single['windows']}.",
         "",
-        *_table(["", *(title for title, _, _ in QUALITY)], [_quality(line, made) for line in made]),
+        *table(["", *(title for title, _, _ in QUALITY)], [_quality(line, made) for line in made]),
         "",
         f"Real held-out clips: {real['accuracy']:.1%} recognised, {real['vae_accuracy']:.1%} after the model's VAE "
         f"({real['clips']} clips); FD of the two {real['fd_vae']:.3g}, FD of single windows to real clips "
         f"{real['fd_single']:.3g} ({real['singles']} windows).",
         "",
-        *_table(["asked", "found", "reached"], [_verdict(v) for v in verdicts(made)]),
+        *table(["asked", "found", "reached"], [_verdict(v) for v in verdicts(made)]),
         "",
         f"High-frequency deficit of overlaps (top third of the frequencies, regions of {single['spectrum']['width']} "
         "columns), dB ± standard error: against the middles of the same canvases, relative to the lowest frequency as "
         "in Fig. 2(b) and absolute; and against the middles of single windows (for single windows: their own borders).",
         "",
-        *_table(
+        *table(
             ["", "relative", "absolute", "relative to single", "absolute to single"], [_deficits(line) for line in made]
         ),
     ]
     return text + _steps(made)
 
 
-def _table(head: list[str], rows: list[list[str]]) -> list[str]:
+def table(head: list[str], rows: list[list[str]]) -> list[str]:
     return ["| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows]]
 
 
-def _name(line: dict) -> str:
+def method_name(line: dict) -> str:
     title = METHODS[line["method"]].title
     return title if line["method"] == "single" else f"{title}, {line['overlap']:g}, {line['columns']} columns"
 
@@ -142,7 +142,10 @@ def _name(line: dict) -> str:
 def _quality(line: dict, lines: list[dict]) -> list[str]:
     average = arm(lines, "average") or arm(lines, "average", 0.8)
     values = dict(line, fd_ratio=line["fd"] / average["fd"] if average else None)
-    return [_name(line), *("–" if values.get(key) is None else form.format(values[key]) for _, key, form in QUALITY)]
+    return [
+        method_name(line),
+        *("–" if values.get(key) is None else form.format(values[key]) for _, key, form in QUALITY),
+    ]
 
 
 def _verdict(verdict) -> list[str]:
@@ -150,7 +153,7 @@ def _verdict(verdict) -> list[str]:
 
 
 def _deficits(line: dict) -> list[str]:
-    return [_name(line)] + [
+    return [method_name(line)] + [
         _decibel(line["spectrum"].get(against), kind)
         for against in ("own", "single")
         for kind in ("relative", "absolute")
@@ -172,12 +175,12 @@ def _steps(lines: list[dict]) -> list[str]:
     for line in lines:
         found = {int(k): part for k, part in line["spectrum"]["steps"].items()} | {"end": line["spectrum"].get("own")}
         if len(found) > 1:
-            rows.append([_name(line), *(_decibel(found.get(k), "absolute") for k in [*steps, "end"])])
+            rows.append([method_name(line), *(_decibel(found.get(k), "absolute") for k in [*steps, "end"])])
     return [
         "",
         "The absolute deficit against the same canvases' middles before some steps, and at the end:",
         "",
-        *_table(["step", *map(str, steps), "end"], rows),
+        *table(["step", *map(str, steps), "end"], rows),
     ]
 
 
@@ -208,6 +211,6 @@ def _curves(curves, losses, line: dict) -> None:
         label, style = "single windows, borders", {"color": "0.5", "linestyle": ":"}
         curves.plot(frequency, middle - middle[0], color="black", label="single windows, middles")
     else:
-        label, style = _name(line), {}
+        label, style = method_name(line), {}
     curves.plot(frequency, overlap - overlap[0], label=label, **style)
     losses.plot(frequency, overlap - middle, label=label, **style)
