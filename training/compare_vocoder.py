@@ -1,4 +1,4 @@
-"""Griffin-Lim against a vocoder, on clips that neither has seen: python -m training.compare_vocoder FOLDER."""
+"""Griffin-Lim against a vocoder, on clips that neither has seen."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from transformers import SpeechT5HifiGan
 
-from safa_core.mel import GriffinLim
-
+from ..safa_core.mel import GriffinLim
 from .data import MEL
 from .sounds import CLASSES, SAMPLE_RATE, clip
 from .vocoder import magnitudes, through
@@ -78,7 +77,7 @@ def table(results: dict[str, dict[str, torch.Tensor]]) -> str:
 
 
 def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m training.compare_vocoder", description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path, help="model folder with vae/ and vocoder/")
     parser.add_argument("--each", type=int, default=4, help="clips of a class")
     parser.add_argument("--seconds", type=float, default=4.0, help="of a clip")

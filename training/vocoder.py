@@ -20,13 +20,14 @@ SECONDS = 3.0  # of a kept clip
 # Few, long steps up: most weights work at 500 Hz, where they cost little
 UPSAMPLING = {"upsample_rates": [5, 4, 8], "upsample_kernel_sizes": [15, 12, 24], "upsample_initial_channel": 128}
 BLOCKS = {"resblock_kernel_sizes": [3], "resblock_dilation_sizes": [[1, 3, 9]]}
-FRAMES, BATCH = 50, 8  # of a training crop, 0.5 s; crops per step
+FRAMES, BATCH = 50, 4  # of a training crop, 0.5 s; crops per step
 EDGE = 4  # frames at either end of a crop that lack context
 HEARD = 0.3  # share of crops whose spectrogram went through the autoencoder
 WINDOWS = (128, 512, 2048)  # samples, of the spectra that are compared
 JUDGED = (256, 1024)  # and of those that the critic sees
 # Of the loss, beside the log magnitudes
 MEL_L1, CONVERGENCE, FEATURES, ADVERSARY = 1.0, 0.3, 1.0, 0.1
+ADVERSARY_FROM = 0.6  # of the steps
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def new_vocoder(mean: float, std: float) -> SpeechT5HifiGan:
             if isinstance(layer, (torch.nn.Conv1d, torch.nn.ConvTranspose1d)):
                 torch.nn.init.zeros_(layer.bias)
                 inputs = layer.in_channels * layer.kernel_size[0] / layer.stride[0]
-                quiet = 0.3 if "convs2" in name or name == "conv_post" else 1.0
+                quiet = {"conv_post": 0.03}.get(name, 0.3 if "convs2" in name else 1.0)
                 torch.nn.init.normal_(layer.weight, std=quiet * (2 / inputs) ** 0.5)
         first = vocoder.conv_pre
         first.weight /= std
@@ -142,19 +143,21 @@ def crops(data: WaveSet, generator: torch.Generator) -> tuple[torch.Tensor, torc
 
 
 def vocoder_stage(data: WaveSet, steps: int) -> Stage:
-    """Spectral losses throughout, and from a fifth of the steps on a critic, without which noise becomes smooth."""
+    """Spectral losses throughout, and in the last part a critic, without which noise becomes smooth."""
     mean, std = float(data.mels.mean(dtype=np.float64)), float(data.mels.std(dtype=np.float64))
     vocoder, critic = new_vocoder(mean, std).train(), SpectrumCritic()
-    optimiser = torch.optim.AdamW(vocoder.parameters(), betas=(0.8, 0.99), weight_decay=0.0)
-    judge = torch.optim.AdamW(critic.parameters(), betas=(0.8, 0.99), weight_decay=0.0)
+    optimiser = torch.optim.Adam(vocoder.parameters(), betas=(0.8, 0.99))
+    judge = torch.optim.Adam(critic.parameters(), betas=(0.8, 0.99))
     edge = EDGE * MEL.hop
 
     def step(k, generator):
         mel, wave = crops(data, generator)
-        made, wave = vocoder(mel)[:, edge:-edge], wave[:, edge:-edge]
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            made = vocoder(mel)
+        made, wave = made.float()[:, edge:-edge], wave[:, edge:-edge]
         losses = distances(made, wave)
         total = losses["log"] + CONVERGENCE * losses["convergence"] + MEL_L1 * losses["mel"]
-        judged = k >= steps // 5
+        judged = k >= ADVERSARY_FROM * steps
         if judged:
             critic.requires_grad_(False)
             said, seen = critic(made)
@@ -178,4 +181,4 @@ def vocoder_stage(data: WaveSet, steps: int) -> Stage:
         return {name: value.detach() for name, value in losses.items()}
 
     state = {"vocoder": vocoder, "critic": critic, "optimiser": optimiser, "judge": judge}
-    return Stage("vocoder", steps, 2e-3, state, step)
+    return Stage("vocoder", steps, 5e-4, state, step)

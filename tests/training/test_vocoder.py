@@ -1,4 +1,4 @@
-"""The vocoder: its training comes nearer and resumes, a loop closes with it, and its comparison measures what it says."""
+"""The vocoder: training comes nearer and resumes, a loop closes with it, and its comparison measures what it says."""
 
 from dataclasses import replace
 
