@@ -15,6 +15,7 @@ from ..safa_core import ViewPlan
 from ..training.sounds import CLASSES
 from . import classifier as judge
 from . import readme, report
+from .control import controls
 from .figures import summary
 from .methods import method
 from .model import PocketModel
@@ -132,6 +133,9 @@ def evaluate(options) -> None:
                 run_real(model, network, recipe, run)
         work_through(runs, model, network, options)
     lines = [line for protocol, run in runs for line in summary(run, protocol, model, options.chunk)]
+    for line in (line for line in lines if line["arm"] == REAL):
+        protocol, run = next(pair for pair in runs if pair[0].name == line["protocol"])
+        line["controls"] = controls(run, protocol, model, network, options.chunk)
     facts = {
         "command": "python run.py eval " + " ".join(options.given),
         "machine": report.machine(),

@@ -119,6 +119,10 @@ def _protocol(protocol: Protocol, lines: list[dict]) -> list[str]:
         "",
         *table(["asked", "found", "reached"], [_verdict(v) for v in verdicts(made)]),
         "",
+        "What this Fréchet distance sees of changes that are put into single windows on purpose:",
+        "",
+        *table(["change", "FD"], [[line["change"], f"{line['fd']:.3g}"] for line in real["controls"]]),
+        "",
         f"High-frequency deficit of overlaps (top third of the frequencies, regions of {single['spectrum']['width']} "
         "columns), dB ± standard error: against the middles of the same canvases, relative to the lowest frequency as "
         "in Fig. 2(b) and absolute; and against the middles of single windows (for single windows: their own borders).",

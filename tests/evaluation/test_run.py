@@ -8,6 +8,7 @@ import torch
 
 from safa_pack.evaluation import command, report
 from safa_pack.evaluation.classifier import Classifier, Recipe
+from safa_pack.evaluation.control import controls
 from safa_pack.evaluation.figures import gather, single_sets, summary
 from safa_pack.evaluation.metrics import frechet_distance
 from safa_pack.evaluation.model import PocketModel
@@ -118,8 +119,11 @@ def test_distances_are_taken_between_windows_of_the_same_prompts(finished, model
     assert line["windows"] == len(CLASSES) * 3
 
 
-def test_report_has_every_arm_and_a_picture(finished, model, tmp_path):
+def test_report_has_every_arm_and_a_picture(finished, model, network, tmp_path):
     lines = summary(finished, PROTOCOL, model, 7)
+    lines[-1]["controls"] = controls(finished, PROTOCOL, model, network, 7)
+    assert controls(finished, PROTOCOL, model, None, 7) == lines[-1]["controls"]  # kept, not made again
+    assert lines[-1]["controls"][0] == {"change": "none", "fd": pytest.approx(lines[0]["fd"])}
     assert [line["arm"] for line in lines] == [arm.label for arm in PROTOCOL.arms] + ["real"]
     facts = {
         "command": "python run.py eval --pocket",
@@ -130,6 +134,7 @@ def test_report_has_every_arm_and_a_picture(finished, model, tmp_path):
     }
     page, raw, picture = report.write(tmp_path, lines, [PROTOCOL], facts)
     text = page.read_text()
+    assert "| 3 copies of one window per prompt |" in text
     assert "SaFa* (no reference), 0.2, 36 columns" in text and "average (MD), 0.8, 36 columns" in text
     assert f"{lines[1]['fd'] / lines[4]['fd']:.2f}" in text
     assert picture.read_bytes()[1:4] == b"PNG"
