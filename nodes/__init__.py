@@ -9,10 +9,14 @@ from .mel_decode import SaFaMelDecode
 from .merge_attend import SaFaMergeAttend
 from .operators import SaFaOverlapAverage, SaFaReferenceSwap, SaFaSelfLoopSwap
 from .planner import SaFaSubviewPlanner
+from .record_steps import SaFaRecordSteps
 from .riffusion_decode import SaFaRiffusionDecode
 from .sampler import SaFaModelPatch, SaFaSampler
 from .save_loop import SaFaSaveLoop
+from .seam import SaFaRollHalf
+from .spectrum_report import SaFaSpectrumReport
 from .sync_gradient import SaFaSyncGradient
+from .timeline import SaFaPromptTimeline
 
 NODES = [
     SaFaSubviewPlanner,
@@ -29,6 +33,10 @@ NODES = [
     SaFaLiteFocus,
     SaFaMergeAttend,
     SaFaSyncGradient,
+    SaFaRecordSteps,
+    SaFaSpectrumReport,
+    SaFaPromptTimeline,
+    SaFaRollHalf,
 ]
 
 

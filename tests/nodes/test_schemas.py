@@ -43,6 +43,34 @@ NODES = {
         "(audioUI:AUDIO_UI)",
         "",
     ),
+    "SaFaLiteFocus": ("LiteFocus", "model:MODEL rho:FLOAT=0.1 levels:STRING=2 seed:INT=0", "model:MODEL"),
+    "SaFaMergeAttend": ("Merge-Attend-Diffuse", "model:MODEL plan:SAFA_PLAN tau:FLOAT=0.5", "model:MODEL"),
+    "SaFaSyncGradient": (
+        "SyncDiffusion",
+        "model:MODEL plan:SAFA_PLAN vae:VAE weight:FLOAT=20.0 decay:FLOAT=0.95 steps:INT=10 "
+        "backbone:COMBO=VAE features",
+        "model:MODEL",
+    ),
+    "SaFaSpectrumReport": (
+        "Spectrum Report",
+        "latent:LATENT plan:SAFA_PLAN (vae:VAE) (reference:LATENT) (steps:SAFA_STEPS)",
+        "plot:IMAGE figures:STRING",
+    ),
+    "SaFaRecordSteps": (
+        "Record Steps",
+        "model:MODEL plan:SAFA_PLAN every:INT=1 keep:COMBO=prediction",
+        "model:MODEL steps:SAFA_STEPS",
+    ),
+    "SaFaPromptTimeline": (
+        "Prompt Timeline",
+        "clip:CLIP timeline:STRING plan:SAFA_PLAN (cross_fade:FLOAT=0.1) (blend:COMBO=columns)",
+        "positive:CONDITIONING preview:IMAGE info:STRING",
+    ),
+    "SaFaRollHalf": (
+        "Roll by Half (Seam Check)",
+        "axis:COMBO=auto (audio:AUDIO) (image:IMAGE)",
+        "audio:AUDIO image:IMAGE score:FLOAT info:STRING",
+    ),
 }
 OPTIONS = {
     ("SaFaSubviewPlanner", "unit"): ["seconds", "pixels", "latent"],
@@ -50,6 +78,9 @@ OPTIONS = {
     ("SaFaReferenceSwap", "axis"): ["frames", "rows", "auto"],
     ("SaFaOverlapAverage", "window"): ["flat", "triangular"],
     ("SaFaSaveLoop", "format"): ["16-bit", "24-bit", "float"],
+    ("SaFaRecordSteps", "keep"): ["prediction", "latent"],
+    ("SaFaPromptTimeline", "blend"): ["columns", "views"],
+    ("SaFaRollHalf", "axis"): ["auto", "width", "height"],
 }
 
 
