@@ -2,7 +2,9 @@
 
 from importlib.util import find_spec
 
+WEB_DIRECTORY = "./web"  # help pages: web/docs
+
 if find_spec("comfy_api"):
     from .nodes import comfy_entrypoint
 
-    __all__ = ["comfy_entrypoint"]
+    __all__ = ["WEB_DIRECTORY", "comfy_entrypoint"]
