@@ -7,13 +7,20 @@ from dataclasses import dataclass
 import torch
 
 from ..safa_core import ViewPlan
+from ..safa_core.spectrum import (
+    centred,
+    cut,
+    high_frequency_deficit,
+    middle_regions,
+    overlap_regions,
+    radial_spectrum,
+    relative,
+)
 from ..training.sounds import CLASSES
 from .metrics import class_divergence, frechet_distance, intra_similarity, kernel_distance, mean_distance
 from .model import PocketModel
 from .protocol import Arm, Protocol, pieces
-from .spectrum import high_frequency_deficit, radial_spectrum, relative
 from .store import Run
-from .windows import centred, cut, middle_regions, overlap_regions
 from .work import REAL, seams
 
 

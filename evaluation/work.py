@@ -8,6 +8,7 @@ from functools import cache
 import torch
 
 from ..safa_core import ViewPlan
+from ..safa_core.spectrum import cut
 from ..training.sounds import CLASSES, clip
 from .classifier import Classifier, held_out
 from .methods import method
@@ -15,7 +16,7 @@ from .model import MEL, PocketModel
 from .protocol import Piece, Protocol
 from .sampling import Task
 from .store import Run
-from .windows import apart_windows, cut, evenly, seam_windows
+from .windows import apart_windows, evenly, seam_windows
 
 REAL = "real"  # key of the real clips' line
 

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from safa_pack.evaluation.spectrum import high_frequency_deficit, radial_spectrum, relative, top_third
 from safa_pack.safa_core import swap_pattern
+from safa_pack.safa_core.spectrum import high_frequency_deficit, radial_spectrum, relative, top_third
 
 pytestmark = pytest.mark.core
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from safa_pack.evaluation import windows
-from safa_pack.safa_core import plan_views
+from safa_pack.safa_core import plan_views, spectrum
 
 pytestmark = pytest.mark.core
 
@@ -13,23 +13,23 @@ OPEN = plan_views(230, 128, 0.2)
 
 
 def test_regions_of_a_loop():
-    assert windows.overlap_regions(LOOP) == [(102, 26), (204, 26), (0, 26)]
-    assert windows.middle_regions(LOOP) == [(26, 76), (128, 76), (230, 76)]
+    assert spectrum.overlap_regions(LOOP) == [(102, 26), (204, 26), (0, 26)]
+    assert spectrum.middle_regions(LOOP) == [(26, 76), (128, 76), (230, 76)]
 
 
 def test_regions_of_an_open_canvas():
-    assert windows.overlap_regions(OPEN) == [(102, 26)]
-    assert windows.middle_regions(OPEN) == [(0, 102), (128, 102)]
+    assert spectrum.overlap_regions(OPEN) == [(102, 26)]
+    assert spectrum.middle_regions(OPEN) == [(0, 102), (128, 102)]
 
 
 def test_high_overlaps_have_no_middles():
-    assert windows.middle_regions(plan_views(306, 128, 0.8, loop=True)) == []
+    assert spectrum.middle_regions(plan_views(306, 128, 0.8, loop=True)) == []
 
 
 @pytest.mark.parametrize("overlap", [0.2, 0.35, 0.5, 0.8])
 def test_seam_windows_have_the_overlap_in_their_middle(overlap):
     plan = plan_views(306, 128, overlap, loop=True)
-    for (start, width), first in zip(windows.overlap_regions(plan), windows.seam_windows(plan), strict=True):
+    for (start, width), first in zip(spectrum.overlap_regions(plan), windows.seam_windows(plan), strict=True):
         before = (start - first) % plan.length
         after = (first + plan.view - start - width) % plan.length
         assert before - after in (-1, 0, 1)
@@ -46,7 +46,7 @@ def test_windows_apart_share_no_column_and_keep_their_number():
 
 def test_pieces_go_round_the_ring():
     canvas = torch.arange(10.0).expand(2, 3, 4, 10)
-    found = windows.cut(canvas, [8, 1], 4)
+    found = spectrum.cut(canvas, [8, 1], 4)
     assert found.shape == (2, 2, 3, 4, 4)
     assert found[1, :, 0, 0].tolist() == [[8, 9, 0, 1], [1, 2, 3, 4]]
 
