@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from .dsp import SAMPLE_RATE, finish
-from .events import bells, birds, clock, crickets, drum, footsteps, pad
+from .events import birds, clock, crickets
+from .footsteps import footsteps
+from .notes import bells, drum, pad
 from .textures import crowd, engine, fire, rain, stream, waves, wind
 
 SOUNDS = {
