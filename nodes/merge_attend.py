@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Hashable, Iterable
+
 import torch
 
 from comfy.ldm.modules.diffusionmodules.mmdit import MMDiT
@@ -189,14 +192,32 @@ class MergeRun:
             rows = [(which, *self.origins[uuid]) for which, uuid in prompts]
             found = tuple(map(tuple, canvases(rows, views)))
         except (KeyError, ValueError) as error:
+            if prompts_share_views(self.origins.values(), views):
+                raise ValueError(
+                    f"{WHO}: some prompts are for parts of the canvas (masks, areas, or a timeline that blends by "
+                    "columns), but merging needs prompts for the whole canvas or one for each view; set `blend` of "
+                    "Prompt Timeline to views, or use prompts without masks and areas."
+                ) from error
             raise ValueError(
                 f"{WHO}: the host ran {len(prompts)} windows in one batch, but merging needs all {views} views of each "
                 "prompt in it; free memory or plan fewer views (a lower overlap, a shorter canvas), use one GPU, and "
-                "use prompts for the whole canvas or timelines of one text length."
+                "use prompts of one text length in a timeline."
             ) from error
         canvas = self.canvas
         axis, batch = canvas.axis_in(x) - 2, len(x) // len(prompts)
         return MergedRows(canvas.views, axis, tuple(x.shape[2:]), found, len(prompts), batch, self.merging, x.device)
+
+
+def prompts_share_views(origins: Iterable[tuple[Hashable, int]], views: int) -> bool:
+    """Whether prompts that miss some views do not share all of them out: some view has more or fewer than others.
+
+    origins: (prompt, view) of everything that the run has for the model; the view `views` is the reference.
+    """
+    seen = {}
+    for prompt, view in set(origins):
+        seen.setdefault(prompt, set()).add(view)
+    counts = Counter(view for own in seen.values() if not own >= set(range(views)) for view in own - {views})
+    return bool(counts) and (len(counts) < views or len(set(counts.values())) > 1)
 
 
 def _processors(layers, x, options) -> dict:

@@ -48,9 +48,11 @@ class JointPatch:
 
     def install(self, model):
         """A clone of the host's MODEL with this patch; refuses a second one (ValueError)."""
-        if model.get_wrappers(WrappersMP.CALC_COND_BATCH, KEY):
+        for wrapper in model.get_wrappers(WrappersMP.CALC_COND_BATCH, KEY):
+            other = wrapper.__self__.who
             raise ValueError(
-                f"{self.who}: the model already has a SaFa patch; connect the model from before SaFa Model Patch."
+                f"{self.who}: the model already has a SaFa patch, {other}'s; connect the model from before {other}, "
+                "or leave this node out and sample with KSampler."
             )
         patched = model.clone()
         keep_timbres_apart(patched)

@@ -9,7 +9,10 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 WIDTH, MARGIN, GAP = 1024, 24, 4
+LARGE, SMALL = 24, 16  # a node shows the picture at about a third of its size
+LINE = 30  # pixels from one line of text to the next
 VIEWS_PER_ROW = 48  # a longer canvas is broken into rows, like a score
+UNITS = {"seconds": "s", "pixels": "px"}
 BACK, INK, FAINT = "#1e1f24", "#e8e8ea", "#8a8d96"
 MIDDLE, OVERLAP, VIEWS = "#3f8f6b", "#d98e32", ("#4a78c2", "#6d5bb8")
 
@@ -19,17 +22,17 @@ def plan_picture(plan, scale: float, unit: str, caption: str) -> torch.Tensor:
 
     scale, unit: what one column is, for the ruler. caption: text on top.
     """
-    font, small = ImageFont.load_default(size=14), ImageFont.load_default(size=11)
+    font, small = ImageFont.load_default(size=LARGE), ImageFont.load_default(size=SMALL)
     lanes = lanes_of(plan)
     rows = math.ceil(len(plan) / VIEWS_PER_ROW)
     bar = max(4, min(26, 260 // (max(lanes) + 1))) if rows == 1 else max(3, min(9, 60 // (max(lanes) + 1)))
     lines = _wrapped(caption, font)
-    top = MARGIN + 20 * len(lines)
-    row_height = (max(lanes) + 1) * (bar + GAP) + GAP + bar + 2 * GAP + 20
-    image = Image.new("RGB", (WIDTH, top + rows * (row_height + 2 * GAP) + 20 + MARGIN), BACK)
+    top = MARGIN + 20 + LINE * (len(lines) - 1)
+    row_height = (max(lanes) + 1) * (bar + GAP) + GAP + bar + 2 * GAP + (LINE if rows == 1 else 20)
+    image = Image.new("RGB", (WIDTH, top + rows * (row_height + 2 * GAP) + LINE + MARGIN // 2), BACK)
     draw = ImageDraw.Draw(image)
     for i, line in enumerate(lines):
-        draw.text((MARGIN, MARGIN - 10 + 20 * i), line, INK, font)
+        draw.text((MARGIN, MARGIN - 4 + LINE * i), line, INK, font, anchor="lm")
     for row in range(rows):
         part = _Row(draw, plan, plan.length * row / rows, plan.length * (row + 1) / rows, bar)
         y = top + row * (row_height + 2 * GAP)
@@ -38,7 +41,7 @@ def plan_picture(plan, scale: float, unit: str, caption: str) -> torch.Tensor:
         y += (max(lanes) + 1) * (bar + GAP) + GAP
         part.coverage(y)
         part.ruler(y + bar + GAP, scale, unit, *((font, 8) if rows == 1 else (small, 4)))
-    _legend(draw, font, plan.loop, image.height - MARGIN - 16)
+    _legend(draw, font, plan.loop, image.height - MARGIN - 2)
     return torch.from_numpy(np.asarray(image).astype(np.float32) / 255).unsqueeze(0)
 
 
@@ -106,23 +109,27 @@ class _Row:
             self._block(a, b, y, MIDDLE if covered[a] == 1 else OVERLAP, 0)
 
     def ruler(self, y, scale, unit, font, ticks):
-        for k in range(ticks + 1):
+        free = WIDTH  # from the right: the last number, which has the unit, wins where two would meet
+        for k in range(ticks, -1, -1):
             column = self.first + (self.last - self.first) * k / ticks
             value = column * scale
-            text = f"{value:{'.0f' if value >= 1000 else '.4g'}}" + (f" {unit}" if k == ticks else "")
+            text = f"{value:{'.0f' if value >= 1000 else '.4g'}}" + (f" {UNITS.get(unit, unit)}" if k == ticks else "")
             width = font.getlength(text)
             x = min(max(MARGIN, self._x(column) - width / 2), WIDTH - MARGIN - width)
-            self.draw.text((x, y), text, FAINT, font)
+            if x + width < free:
+                self.draw.text((x, y), text, FAINT, font)
+                free = x - 4 * GAP
 
 
 def _legend(draw, font, loop, y):
+    """Centred on y."""
     x = MARGIN
-    entries = [(VIEWS, "views"), ((MIDDLE,), "middle: one view"), ((OVERLAP,), "overlap: views share it")]
+    entries = [(VIEWS, "views"), ((MIDDLE,), "one view"), ((OVERLAP,), "shared by views")]
     for colours, text in entries:
         for colour in colours:
-            draw.rectangle((x, y + 2, x + 13, y + 15), fill=colour)
-            x += 16
-        draw.text((x + 4, y), text, INK, font)
+            draw.rectangle((x, y - 9, x + 17, y + 8), fill=colour)
+            x += 21
+        draw.text((x + 4, y), text, INK, font, anchor="lm")
         x += 30 + font.getlength(text)
     if loop:
-        draw.text((x, y), "loop: > goes on at the other end", INK, font)
+        draw.text((x, y), "loop: > goes on at the other end", INK, font, anchor="lm")

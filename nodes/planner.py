@@ -99,6 +99,7 @@ class SaFaSubviewPlanner(io.ComfyNode):
                 io.String.Output(display_name="info", tooltip="The plan in one line."),
             ],
             hidden=[io.Hidden.unique_id],
+            is_output_node=True,  # its picture is there after every run, also where all results come from the cache
         )
 
     @classmethod
@@ -132,8 +133,9 @@ class SaFaSubviewPlanner(io.ComfyNode):
             views = plan_views(columns, view_columns, overlap, loop)
         canvas = Canvas(views, tuple(latent["samples"].shape[1:]), axis, facts.unit, facts.scale)
         info = describe(canvas, facts, said)
-        picture = plan_picture(views, facts.scale, facts.unit, info.split(";")[0])
-        show_text(cls.hidden, info)
+        caption = "; ".join([*info.split("; ")[:2], *said])  # the page does not keep the node's text, but the picture
+        picture = plan_picture(views, facts.scale, facts.unit, caption)
+        show_text(cls.hidden, brief(canvas, facts, said))
         shown = {**ui.PreviewImage(picture, cls=cls).as_dict(), **ui.PreviewText(info).as_dict()}
         return io.NodeOutput(canvas, latent, picture, info, ui=shown)
 
@@ -211,23 +213,48 @@ def _fixed_axis(facts: ModelFacts, samples) -> int:
     return samples.ndim - 1 if facts.axis is None else facts.axis
 
 
+def _length(columns: int, facts: ModelFacts) -> str:
+    return f"{columns * facts.scale:.5g} {'s' if facts.audio else 'px'}"
+
+
 def _measure(columns: int, facts: ModelFacts) -> str:
-    return f"{columns * facts.scale:.5g} {'s' if facts.audio else 'px'} ({columns} latent columns)"
+    return f"{_length(columns, facts)} ({columns} latent columns)"
+
+
+def _across(canvas: Canvas, facts: ModelFacts) -> str:
+    return "" if facts.audio else f" x {canvas.rows * facts.scale:.5g} px"
+
+
+def _share(views) -> str:
+    """The overlaps as shares of a view."""
+    shares = [o / views.view for o in views.overlaps] or [0.0]
+    return f"{min(shares):.1%}" + (f" to {max(shares):.1%}" if max(shares) > min(shares) else "")
 
 
 def describe(canvas: Canvas, facts: ModelFacts, said: list[str]) -> str:
     """The plan in one line: views, share of overlap, model windows per step, MultiDiffusion's at its overlap of 0.8."""
     views = canvas.views
-    shares = [o / views.view for o in views.overlaps] or [0.0]
-    share = f"{min(shares):.1%}" + (f" to {max(shares):.1%}" if max(shares) > min(shares) else "")
     rival = len(plan_views(views.length, views.view, 0.8, views.loop))
-    across = "" if facts.audio else f" x {canvas.rows * facts.scale:.5g} px"
     plural = "s" if len(views) > 1 else ""
     parts = [
         f"{len(views)} view{plural} of {_measure(views.view, facts)} on "
-        f"{_measure(views.length, facts)}{across}{', loop' if views.loop else ''}",
-        f"overlap {share}",
+        f"{_measure(views.length, facts)}{_across(canvas, facts)}{', loop' if views.loop else ''}",
+        f"overlap {_share(views)}",
         f"{len(views)} model window{plural} per step ({len(views) + 1} with a Reference Swap; each twice with CFG), "
         f"MultiDiffusion at overlap 0.8 needs {rival}",
     ]
     return "; ".join([*parts, *said])
+
+
+def brief(canvas: Canvas, facts: ModelFacts, said: list[str]) -> str:
+    """The plan for the node itself, where ComfyUI's page has room for two lines; roundings come before the second."""
+    views = canvas.views
+    plural = "s" if len(views) > 1 else ""
+    size = f"{_length(views.length, facts)}{_across(canvas, facts)}{', loop' if views.loop else ''}"
+    return "\n".join(
+        [
+            f"{len(views)} view{plural} of {_length(views.view, facts)} on {size}",
+            *said,
+            f"overlap {_share(views)}; {len(views)} window{plural} per step",
+        ]
+    )

@@ -24,6 +24,7 @@ from .sync_distance import FOLDER, VAE_FEATURES, Pictures, backbones, perceptual
 from .sync_weights import check_weights, gradients, own
 
 NAME = "SyncDiffusion"
+NO_MEMORY = ("allocate memory", "not enough memory", "out of memory")  # CPU on Linux and Windows, MPS
 
 
 class SyncRun(JointRun):
@@ -122,8 +123,8 @@ class SyncPatch(JointPatch):
         """What every view of x moves by, side by side. The gradient is one of the model's own input, in its scale."""
         scale = float(run.model.model_sampling.calculate_input(timestep[:1], torch.ones(1, device=x.device)))
         pictures = Pictures(self.vae, run.model.process_latent_out)
-        distance = self.distance.to(self.vae.device)
         try:
+            distance = self.distance.to(self.vae.device)
             with gradients([*run.modules, *distance.modules], x.device):
                 views = run.fold.gather(x.clone()).split(run.view, run.axis)
                 sigma = timestep.clone()
@@ -170,7 +171,7 @@ def sigma_down(run, sigma: float, following: float) -> float:
 def _explained(error: RuntimeError, who: str) -> Exception:
     """One sentence for what goes wrong with gradients, else the error itself."""
     text = str(error)
-    if comfy.model_management.is_oom(error) or "allocate memory" in text:
+    if comfy.model_management.is_oom(error) or any(sign in text for sign in NO_MEMORY):
         comfy.model_management.soft_empty_cache()
         return ValueError(
             f"{who}: not enough memory for the gradient through model and VAE of one view; plan smaller views, or use "

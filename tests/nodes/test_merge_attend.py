@@ -13,8 +13,9 @@ from comfy_extras.nodes_pag import PerturbedAttentionGuidance
 from safa_pack.nodes.attention_swap import claim_self_attention
 from safa_pack.nodes.audio_loader import load_audio_model
 from safa_pack.nodes.canvas import Canvas, Guide
-from safa_pack.nodes.merge_attend import SaFaMergeAttend
+from safa_pack.nodes.merge_attend import SaFaMergeAttend, prompts_share_views
 from safa_pack.nodes.sampler import SaFaModelPatch, SaFaSampler
+from safa_pack.nodes.timeline import SaFaPromptTimeline
 from safa_pack.safa_core import AverageJoin, plan_views
 from safa_pack.tests import tiny_audio, tiny_models
 from safa_pack.tests.nodes.harness import ALIVE, advanced, ksampler
@@ -57,7 +58,8 @@ def picture(name):
 def sound(name, folder):
     model, clip, _ = load_audio_model(tiny_audio.FAMILIES[name](folder))
     positive, negative = (prompt(clip, text) for text in ("rain on a tin roof", "noise of bad quality"))
-    return SimpleNamespace(name=name, model=model, positive=positive, negative=negative, shape=(8, 16), axis=2)
+    told = {"positive": positive, "negative": negative, "clip": clip}
+    return SimpleNamespace(name=name, model=model, shape=(8, 16), axis=2, **told)
 
 
 def prompt(clip, text):
@@ -270,8 +272,37 @@ def test_a_prompt_for_a_part_of_the_canvas_is_refused(family):
     mask = torch.zeros(1, 4, 20)
     mask[..., :4] = 1
     part = [[t, {**extra, "mask": mask, "set_area_to_bounds": False}] for t, extra in one.positive]
-    with pytest.raises(ValueError, match="prompts for the whole canvas"):
+    with pytest.raises(ValueError, match="some prompts are for parts of the canvas .*without masks and areas"):
         sample(one, joint(merging(one.model, canvas), canvas), canvas, positive=one.positive + part)
+
+
+def test_a_timeline_by_columns_is_refused_with_the_option_that_runs(family):
+    one = family("audioldm2")
+    canvas = canvas_of(one)
+    model = joint(merging(one.model, canvas), canvas)
+
+    def timeline(blend):
+        return SaFaPromptTimeline.execute(one.clip, "0-0.4: rain\n0.4-: wind", canvas, 0.1, blend).result[0]
+
+    with pytest.raises(ValueError, match="set `blend` of Prompt Timeline to views"):
+        sample(one, model, canvas, positive=timeline("columns"))
+    assert torch.isfinite(sample(one, model, canvas, positive=timeline("views"))).all()
+
+
+@pytest.mark.parametrize(
+    ("of_prompts", "shared"),
+    [
+        ({"all": {0, 1, 2}}, False),
+        ({"all": {0, 1, 2, 3}, "negative": {0, 1, 2}}, False),  # 3 is the reference
+        ({"one": {0}, "two": {1, 2}, "negative": {0, 1, 2}}, False),
+        ({"one": {0}, "two": {1, 2}, "without one": {0, 1}, "without two": {2}}, False),
+        ({"one": {0, 1}, "two": {1, 2}}, True),
+        ({"all": {0, 1, 2}, "part": {2}}, True),
+    ],
+)
+def test_prompts_that_no_batch_could_merge(of_prompts, shared):
+    origins = [(prompt, view) for prompt, views in of_prompts.items() for view in views]
+    assert prompts_share_views(origins + origins, 3) is shared
 
 
 # ---- What cannot be merged ----

@@ -4,7 +4,9 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+import safetensors.torch
 import torch
+import torchvision
 
 import comfy.model_management
 import comfy.model_sampling
@@ -12,7 +14,6 @@ import comfy.sample
 import comfy.sd
 
 from safa_pack.nodes import sync_distance
-from safa_pack.nodes.attention_swap import claim_self_attention
 from safa_pack.nodes.sync_distance import VAE_FEATURES, backbones
 from safa_pack.nodes.sync_gradient import SaFaSyncGradient, sigma_down
 from safa_pack.safa_core import AverageJoin
@@ -236,6 +237,8 @@ def test_sound_is_compared_by_its_spectrogram(tmp_path):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
+    """models/perceptual, on a machine without a network."""
+    monkeypatch.setattr("socket.socket.connect", raising(AssertionError("nothing may be downloaded")))
     monkeypatch.setitem(sync_distance.folder_paths.folder_names_and_paths, "perceptual", ([str(tmp_path)], set()))
     monkeypatch.setattr(sync_distance.folder_paths, "filename_list_cache", {})
     return tmp_path
@@ -276,6 +279,21 @@ def test_lpips_is_its_formula_on_the_users_backbone(folder, vae):
     for a, b, head in zip(layers(one), layers(two), distance.net.lins, strict=True):
         wanted = wanted + (((a - b) ** 2) * head.model[-1].weight).sum(1).mean((1, 2))
     torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "slices"), [("vgg16", 5), ("alexnet", 5), ("squeezenet1_1", 7)])
+def test_torchvisions_backbones_are_known_by_their_weights(folder, vae, name, slices):
+    """As saved by torchvision, the classifier left out, under a name that says nothing."""
+    pytest.importorskip("torchmetrics")
+    torch.manual_seed(6)
+    with torch.device("meta"):
+        shapes = getattr(torchvision.models, name)(weights=None).features.state_dict()
+    weights = {f"features.{key}": 0.05 * torch.randn(value.shape) for key, value in shapes.items()}
+    safetensors.torch.save_file(weights, folder / "mine.safetensors")
+    net = sync_distance.perceptual_distance("mine.safetensors", vae, "SyncDiffusion").net
+    held = list(net.net.state_dict().values())
+    assert len(net.lins) == slices and len(held) == len(weights)
+    assert all(torch.equal(a, b) for a, b in zip(held, weights.values(), strict=True))
 
 
 def test_lpips_moves_views_in_the_hosts_own_mode(folder, vae):
@@ -351,47 +369,79 @@ def test_quantised_weights_are_refused_before_sampling(vae):
         synced(model, vae, canvas())
 
 
-def test_two_patches_and_two_methods_exclude_each_other(vae):
-    model, plan = tiny_models.toy(), canvas()
-    with pytest.raises(ValueError, match="already has a SaFa patch"):
-        synced(averaged(model, plan), vae, plan)
-    with pytest.raises(ValueError, match="already has a SaFa patch"):
-        averaged(synced(model, vae, plan), plan)
+class Broken(torch.autograd.Function):
+    """Fails on the way back, where a block has to run again."""
+
+    @staticmethod
+    def forward(ctx, x, fail):
+        ctx.fail = fail
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        ctx.fail()
 
 
-@pytest.mark.parametrize("before", [True, False])
-def test_methods_that_change_attention_exclude_it(vae, before):
-    model, plan = tiny_models.toy(), canvas()
-    model = model if before else synced(model, vae, plan)
-    claim_self_attention(model, "LiteFocus")
-    with pytest.raises(ValueError, match="SyncDiffusion: the model also has LiteFocus, .* remove one of them"):
-        sampled(synced(model, vae, plan) if before else model, plan)
+def failing(model, fail, going_back=False):
+    """`model` that fails where a gradient is wanted: in the model's forward, or in its backward."""
 
+    def run(apply_model, args):
+        out = apply_model(args["input"], args["timestep"], **args["c"])
+        if not torch.is_grad_enabled():
+            return out
+        return Broken.apply(out, fail) if going_back else fail()
 
-def refusing(model, error):
-    def raising(apply_model, args):
-        if torch.is_grad_enabled():
-            raise error
-        return apply_model(args["input"], args["timestep"], **args["c"])
-
-    model.set_model_unet_function_wrapper(raising)
+    model.set_model_unet_function_wrapper(run)
     return model
 
 
+def raising(error):
+    def fail(*args, **kwargs):
+        raise error
+
+    return fail
+
+
+MEMORY = "SyncDiffusion: not enough memory for the gradient .* plan smaller views, or use Overlap Average"
+
+
+@pytest.mark.parametrize("going_back", [False, True])
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("fail", "said"),
     [
-        (torch.OutOfMemoryError("CUDA out of memory."), "not enough memory for the gradient"),
-        (NotImplementedError("no derivative of this"), "gives no gradient"),
+        (lambda: torch.empty(2**60), MEMORY),  # the CPU's own words
+        (raising(torch.OutOfMemoryError("CUDA out of memory.")), MEMORY),
+        (raising(RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)")), MEMORY),
+        (raising(RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes.")), MEMORY),
+        (raising(NotImplementedError("no derivative of this")), "gives no gradient"),
     ],
+    ids=["cpu", "cuda", "mps", "windows", "no-derivative"],
 )
-def test_what_goes_wrong_in_the_gradient_is_one_sentence(vae, error, said):
+def test_what_goes_wrong_in_the_gradient_is_one_sentence(vae, fail, said, going_back):
     plan = canvas()
-    with pytest.raises(ValueError, match=said):
-        sampled(refusing(synced(tiny_models.toy(), vae, plan), error), plan)
+    with pytest.raises(ValueError, match=said) as refusal:
+        sampled(failing(synced(tiny_models.toy(), vae, plan), fail, going_back), plan)
+    assert "\n" not in str(refusal.value)
+
+
+def test_too_little_memory_in_the_decoder_is_one_sentence_and_leaves_model_and_vae_as_they_were(vae, monkeypatch):
+    model, plan = tiny_models.toy(), canvas(views=2)
+    patched = synced(model, vae, plan, 400.0, 1)
+    wanted, decode = sampled(patched, plan), vae.first_stage_model.decode
+
+    def full(latent):
+        return torch.empty(2**60) if torch.is_grad_enabled() else decode(latent)
+
+    with monkeypatch.context() as patch, pytest.raises(ValueError, match=MEMORY):
+        patch.setattr(vae.first_stage_model, "decode", full)
+        sampled(patched, plan)
+    assert comfy.model_management.in_training is False
+    for module in (*vae.first_stage_model.modules(), *model.model.diffusion_model.modules()):
+        assert "forward" not in vars(module) and not module._forward_hooks
+    assert torch.equal(sampled(patched, plan), wanted)
 
 
 def test_other_errors_are_not_dressed_up(vae):
     plan = canvas()
     with pytest.raises(RuntimeError, match="^of another kind$"):
-        sampled(refusing(synced(tiny_models.toy(), vae, plan), RuntimeError("of another kind")), plan)
+        sampled(failing(synced(tiny_models.toy(), vae, plan), raising(RuntimeError("of another kind"))), plan)
