@@ -17,6 +17,7 @@ from ..safa_core.spectrum import (
     relative,
 )
 from ..training.sounds import CLASSES
+from .extrapolate import frechet_error, frechet_limit
 from .metrics import class_divergence, frechet_distance, intra_similarity, kernel_distance, mean_distance
 from .model import PocketModel
 from .protocol import Arm, Protocol, pieces
@@ -85,6 +86,13 @@ def single_sets(single: Made, count: int) -> list[tuple[torch.Tensor, torch.Tens
     return sets
 
 
+def frechet(windows: torch.Tensor, single: torch.Tensor, count: int) -> dict:
+    """The distance of windows [canvases * count, D] to equally many single ones, its error, its limit for many."""
+    groups = [part.unflatten(0, (-1, count)) for part in (windows, single)]
+    found = {"fd": frechet_distance(windows, single), "fd_error": frechet_error(*groups)}
+    return found | {"fd_limit": frechet_limit(*groups)}
+
+
 def quality(made: Made, single: Made, count: int) -> dict:
     """Table 2's figures of one arm; distances are to the first set of single windows, from equally many windows."""
     (features, classes), (other, other_classes) = single_sets(single, count)
@@ -93,7 +101,7 @@ def quality(made: Made, single: Made, count: int) -> dict:
         return found | {
             "windows": len(other),
             "accuracy": accuracy(made, "view"),
-            "fd": frechet_distance(other, features),
+            **frechet(other, features, count),
             "kd": kernel_distance(other, features),
             "kl": class_divergence(classes, other_classes),
             "between": _between(made, made.canvas),
@@ -105,7 +113,7 @@ def quality(made: Made, single: Made, count: int) -> dict:
         "windows": len(seam),
         "accuracy": accuracy(made, "seam"),
         "accuracy_all": (accuracy(made, "seam") + accuracy(made, "view")) / 2,
-        "fd": frechet_distance(seam, features),
+        **frechet(seam, features, count),
         "fd_views": frechet_distance(made.features["view"].flatten(0, 1), features),
         "kd": kernel_distance(seam, features),
         "kl": class_divergence(classes, made.classes["seam"].flatten(0, 1)),
@@ -211,6 +219,7 @@ def summary(run: Run, protocol: Protocol, model: PocketModel, chunk: int) -> lis
     for label, made in mades.items():
         line = {"protocol": protocol.name, "arm": label, "method": made.arm.method, "overlap": made.arm.overlap}
         line |= {"columns": made.plan.length, "views": len(made.plan), "seeds": len(made.seed.unique())}
+        line |= made.arm.swaps
         lines.append(line | quality(made, mades["single"], count) | {"spectrum": spectrum[label]})
     lines.append({"protocol": protocol.name, "arm": REAL} | real_figures(run, mades["single"], count))
     return lines

@@ -9,6 +9,7 @@ import torch
 
 from ..safa_core import AverageJoin, ReferenceGuide, SwapJoin, TriangularJoin, joint_denoise
 from ..safa_core.joins import Join
+from . import mad
 from .model import PocketModel
 from .sampling import Task, ddim_step
 
@@ -31,7 +32,7 @@ def joined(name: str, title: str, join: Callable[[int], Join], guided: bool = Fa
         canvas = task.noise("canvas", model.latent_shape(plan.length)) * model.scheduler.init_noise_sigma
         guide = reference = None
         if guided:
-            guide = ReferenceGuide(protocol.rate, protocol.interval)
+            guide = ReferenceGuide(protocol.rate, protocol.interval, model.reference_axis)
             reference = task.noise("reference", model.latent_shape(plan.view)) * model.scheduler.init_noise_sigma
         step = ddim_step(model, task)
         return joint_denoise(step, canvas, plan, protocol.steps, join(protocol.interval), guide, reference)[0]
@@ -47,6 +48,7 @@ METHODS = {
         joined("swap", "SaFa* (no reference)", SwapJoin),
         joined("triangular", "triangular (MD*)", lambda interval: TriangularJoin()),
         joined("average", "average (MD)", lambda interval: AverageJoin()),
+        Method("mad", "Merge-Attend-Diffuse (MAD)", mad.generate),
     )
 }
 

@@ -22,7 +22,11 @@ class PocketModel:
 
     batch:    windows in one call of the UNet, guided and unguided counted apart.
     autocast: the UNet computes in bfloat16.
+    reference_axis: what alternates in the Reference-Guided Swap. long_axis: where the UNet has the time.
     """
+
+    reference_axis = "frames"
+    long_axis = 0
 
     def __init__(self, folder: Path, batch: int = 32, autocast: bool = False):
         missing = [part for part in PARTS if not (folder / part).is_dir()]
@@ -46,6 +50,11 @@ class PocketModel:
         self.evaluations = 0  # of the UNet on one window, guided and unguided counted apart
         weights = sorted(folder.glob("*/*.safetensors"))
         self.fingerprint = hashlib.sha256(b"".join(path.read_bytes() for path in weights)).hexdigest()[:16]
+
+    @property
+    def network(self) -> torch.nn.Module:
+        """The denoiser."""
+        return self.unet
 
     @property
     def view(self) -> int:

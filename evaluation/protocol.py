@@ -23,12 +23,17 @@ class Arm:
     overlap: share of a view, as in plan_views.
     windows: the loop is as long as so many views at overlap 0.2, whatever the arm's own overlap is.
     seconds: the loop's length instead of `windows`.
+    grid:    views begin on multiples of so many latent columns; the loop is as much shorter or longer as that takes.
+    rate, interval: of the swaps, instead of the protocol's.
     """
 
     method: str
     overlap: float = 0.2
     windows: int = 3
     seconds: float | None = None
+    grid: int = 1
+    rate: float | None = None
+    interval: int | None = None
 
     def plan(self, view: int, columns_per_second: float) -> ViewPlan:
         """The loop for a model with native windows of `view` columns."""
@@ -38,6 +43,9 @@ class Arm:
             length = round(self.seconds * columns_per_second)
         else:
             length = self.windows * (view - math.ceil(0.2 * view))
+        if self.grid > 1:
+            hop = (view - math.ceil(self.overlap * view)) // self.grid * self.grid
+            length = hop * round(length / hop)
         return plan_views(length, view, self.overlap, loop=True)
 
     @property
@@ -46,7 +54,14 @@ class Arm:
         if self.method == "single":
             return "single"
         length = f"{self.windows}w" if self.seconds is None else f"{self.seconds:g}s"
-        return f"{self.method}-{self.overlap:g}-{length}"
+        swaps = [f"-{name}{value:g}" for name, value in self.swaps.items()]
+        return f"{self.method}-{self.overlap:g}-{length}" + "".join(swaps)
+
+    @property
+    def swaps(self) -> dict[str, float | int]:
+        """What the arm sets of the protocol's rate and interval."""
+        given = {"rate": self.rate, "interval": self.interval}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -56,7 +71,7 @@ class Protocol:
     steps, guidance: DDIM steps and classifier-free guidance scale.
     eta:    of DDIM; above 0 every step adds noise.
     noise:  drawn for every "view", as Algorithm 1 has it with the whole step inside the view, or once for the "canvas".
-    rate, interval: of the swaps.
+    rate, interval: of the swaps; `rate` is also the share of steps in which Merge-Attend-Diffuse merges.
     seeds:  per class; each has its own caption.
     record: also keep the canvas before every `record`-th step; 0 for none.
     """
@@ -89,8 +104,8 @@ class Protocol:
             raise ValueError(f"Expected different arms, got {', '.join(labels) or 'none'}.")
 
     def settings(self) -> dict:
-        """What the results depend on, except how many they are."""
-        return {key: value for key, value in asdict(self).items() if key not in ("title", "seeds")}
+        """What an arm's results depend on besides the arm and the seed."""
+        return {key: value for key, value in asdict(self).items() if key not in ("title", "seeds", "arms")}
 
 
 def names() -> list[str]:

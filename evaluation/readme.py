@@ -8,7 +8,7 @@ from .protocol import Protocol
 from .report import method_name, table
 
 BEGIN, END = "<!-- figures of the pocket model: python run.py eval --pocket -->", "<!-- end of figures -->"
-HEAD = ["", "recognised", "FD", "FD / average", "deficit (dB)", "similarity"]
+HEAD = ["", "recognised", "FD", "FD / average", "FD∞", "deficit (dB)", "similarity"]
 
 
 def update(readme: Path, lines: list[dict], protocols: list[Protocol], facts: dict) -> bool:
@@ -29,7 +29,7 @@ def short(lines: list[dict], protocols: list[Protocol], facts: dict) -> str:
     text = [f"`{facts['command']}` on {facts['machine']}."]
     for protocol in protocols:
         made = [line for line in lines if line["protocol"] == protocol.name and "method" in line]
-        if made:
+        if made and not any(arm.swaps for arm in protocol.arms):
             windows, title = made[0]["windows"], protocol.title[0].upper() + protocol.title[1:]
             text += ["", f"{title}, {protocol.steps} steps, {windows} windows per line:", ""]
             text += table(HEAD, [_row(line, made) for line in made])
@@ -43,8 +43,9 @@ def _row(line: dict, lines: list[dict]) -> list[str]:
     return [
         method_name(line),
         f"{line['accuracy']:.1%}",
-        f"{line['fd']:.3g}",
+        f"{line['fd']:.3g} ± {line['fd_error']:.2g}",
         f"{line['fd'] / average:.2f}" if average and not alone else "–",
+        f"{line['fd_limit']:.2g}",
         f"{own['absolute']:+.2f}" if own and not alone else "–",
         f"{line['similarity']:.4f}" if "similarity" in line else "–",
     ]

@@ -9,16 +9,18 @@ from pathlib import Path
 
 import torch
 
+from . import sweeps
 from .methods import METHODS
 from .protocol import Protocol
-from .verdict import arm, verdicts
+from .verdict import arm, is_sweep, verdicts
 
-NAME, PICTURE = "pocket_eval", "pocket_spectrum.png"
+NAME, PICTURE, SWEEPS = "pocket_eval", "pocket_spectrum.png", "pocket_sweeps.png"
 QUALITY = (
     ("recognised", "accuracy", "{:.1%}"),
     ("all windows", "accuracy_all", "{:.1%}"),
-    ("FD", "fd", "{:.3g}"),
+    ("FD", "fd_text", "{}"),
     ("FD / average", "fd_ratio", "{:.2f}"),
+    ("FD∞", "fd_limit", "{:.3g}"),
     ("KD", "kd", "{:.3g}"),
     ("KL", "kl", "{:.3f}"),
     ("similarity", "similarity", "{:.4f}"),
@@ -26,14 +28,17 @@ QUALITY = (
     ("within", "within", "{:.3f}"),
     ("between", "between", "{:.3f}"),
     ("windows evaluated", "evaluations", "{:.0f}"),
-    ("s per canvas", "seconds", "{:.1f}"),
+    ("CPU s per canvas", "seconds", "{:.1f}"),
 )
 EXPLAINED = """\
 - **recognised**: windows of native length, centred on overlaps (single windows: all of them), whose class the
   classifier names; **all windows** adds the views themselves.
 - **FD**: Fréchet distance on the classifier's penultimate features between those windows and equally many single
-  windows of the same prompts; the line "single windows" compares two independent sets of them: the floor. **KD**:
-  kernel distance (KID's). **KL**: of class posteriors, against a single window of the same prompt.
+  windows of the same prompts, ± its standard error (jackknife over canvases); the line "single windows" compares two
+  independent sets of them: the floor. **FD∞**: the same, extrapolated to infinitely many canvases (Chong and Forsyth,
+  2020): windows of one canvas are alike, so fewer of them tell something new, which lifts FD. **KD**: kernel distance
+  (KID's); the sets share their prompts, which puts it below 0. **KL**: of class posteriors, against a single window of
+  the same prompt.
 - **similarity**: mean cosine of the features of windows of one canvas that share no column; **of views**: of its
   views, which overlap.
 - **within**: root-mean-square distance between the latents of the views of one canvas; **between**: between first
@@ -55,12 +60,17 @@ def machine() -> str:
 
 
 def write(folder: Path, lines: list[dict], protocols: list[Protocol], facts: dict) -> list[Path]:
-    """All three files. facts: {"command", "machine", "classifier", "autocast" or None, "minutes"}."""
+    """All files; the picture of the sweeps only where there are some.
+
+    facts: {"command", "machine", "classifier", "autocast" or None, "minutes"}.
+    """
     page, raw, picture = folder / f"{NAME}.md", folder / f"{NAME}.jsonl", folder / PICTURE
     raw.write_text("".join(json.dumps(_rounded(line)) + "\n" for line in [{"facts": facts}, *lines]), encoding="utf-8")
-    draw(picture, lines, protocols)
+    plain = [line for line in lines if not is_sweep(line)]
+    draw(picture, plain, [p for p in protocols if not any(arm.swaps for arm in p.arms)])
     page.write_text(markdown(lines, protocols, facts), encoding="utf-8")
-    return [page, raw, picture]
+    swept = sweeps.draw(folder / SWEEPS, lines)
+    return [page, raw, picture, *swept]
 
 
 def _rounded(value):
@@ -140,12 +150,14 @@ def table(head: list[str], rows: list[list[str]]) -> list[str]:
 
 def method_name(line: dict) -> str:
     title = METHODS[line["method"]].title
-    return title if line["method"] == "single" else f"{title}, {line['overlap']:g}, {line['columns']} columns"
+    swept = "".join(f", {name} {line[name]:g}" for name in ("rate", "interval") if name in line)
+    return title if line["method"] == "single" else f"{title}, {line['overlap']:g}, {line['columns']} columns{swept}"
 
 
 def _quality(line: dict, lines: list[dict]) -> list[str]:
     average = arm(lines, "average") or arm(lines, "average", 0.8)
-    values = dict(line, fd_ratio=line["fd"] / average["fd"] if average else None)
+    ratio = line["fd"] / average["fd"] if average else None
+    values = dict(line, fd_ratio=ratio, fd_text=f"{line['fd']:.3g} ± {line['fd_error']:.2g}")
     return [
         method_name(line),
         *("–" if values.get(key) is None else form.format(values[key]) for _, key, form in QUALITY),

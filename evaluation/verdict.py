@@ -15,29 +15,37 @@ class Verdict:
 
 
 def arm(lines: list[dict], method: str, overlap: float = 0.2) -> dict | None:
-    """The first line of a method at an overlap."""
-    return next((line for line in lines if line.get("method") == method and line["overlap"] == overlap), None)
+    """The first line of a method at an overlap, with the protocol's own rate and interval."""
+    own = (line for line in lines if line.get("method") == method and not is_sweep(line))
+    return next((line for line in own if line["overlap"] == overlap), None)
+
+
+def is_sweep(line: dict) -> bool:
+    """Whether the line is one point of a sweep over the rate or the interval."""
+    return "rate" in line or "interval" in line
 
 
 def verdicts(lines: list[dict]) -> list[Verdict]:
     """For one protocol's summary lines; what its arms cannot answer is left out."""
     single, safa, swap = (arm(lines, name) for name in ("single", "safa", "swap"))
-    average, triangular = arm(lines, "average"), arm(lines, "triangular")
+    average, triangular, mad = (arm(lines, name) for name in ("average", "triangular", "mad"))
     found = []
     if single:
         found.append(_recognised(single))
     if single and safa:
         found.append(_long_ones(single, safa))
     if safa and average and triangular:
-        found.append(_order(safa, triangular, average))
+        found.append(_order(SaFa=safa, triangular=triangular, average=average))
         found.append(_ratio(safa, average))
         found.append(_spectrum(safa, average, "own", "relative"))
         # The reference changes SaFa's own middles: single windows are the reference that all methods share.
         found.extend(_spectrum(safa, average, against, "absolute") for against in ("own", "single"))
+    if average and mad:
+        found.append(_order(average=average, MAD=mad))
     if safa and swap:
         found.append(_similarity(safa, swap))
         found.append(_diversity(safa, swap))
-    lengths = [line for line in lines if line.get("method") == "safa"]
+    lengths = [line for line in lines if line.get("method") == "safa" and not is_sweep(line)]
     if len(lengths) > 1:
         found.extend(_lengths(lengths, name) for name in ("accuracy", "fd"))
     return found
@@ -54,15 +62,18 @@ def _long_ones(single, safa) -> Verdict:
     return Verdict("SaFa's long ones at most 3 points below", text, max(drop.values()) <= 3)
 
 
-def _order(*arms) -> Verdict:
-    values = [line["fd"] for line in arms]
+def _order(**arms) -> Verdict:
+    values = [line["fd"] for line in arms.values()]
     text = " / ".join(f"{value:.4g}" for value in values)
-    return Verdict("Fréchet distance SaFa < triangular < average", text, values == sorted(set(values)))
+    return Verdict(f"Fréchet distance {' < '.join(arms)}", text, values == sorted(set(values)))
 
 
 def _ratio(safa, average) -> Verdict:
     ratio = safa["fd"] / average["fd"]
-    return Verdict("FD(SaFa) / FD(average) <= 0.60", f"{ratio:.2f}", ratio <= 0.60)
+    text = (
+        f"{ratio:.2f} (extrapolated to infinitely many canvases: {safa['fd_limit']:.2g} and {average['fd_limit']:.2g})"
+    )
+    return Verdict("FD(SaFa) / FD(average) <= 0.60", text, ratio <= 0.60)
 
 
 def _spectrum(safa, average, against, kind) -> Verdict:

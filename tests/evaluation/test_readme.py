@@ -12,6 +12,7 @@ FACTS = {"command": "python run.py eval --pocket", "machine": "two cores"}
 
 def line(method, fd, **more):
     given = {"protocol": "pocket", "method": method, "overlap": 0.2, "columns": 306, "accuracy": 0.9, "fd": fd}
+    given |= {"fd_error": 0.25, "fd_limit": 0.5}
     spectrum = {"own": {"absolute": 0.5, "absolute_error": 0.1}}
     return given | {"windows": 126, "similarity": 0.9, "spectrum": spectrum} | more
 
@@ -26,7 +27,7 @@ def test_figures_stand_between_the_marks_and_the_rest_stays(tmp_path):
     assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text
     assert text.count("python run.py eval --pocket` on two cores") == 1
     (safa,) = (row for row in text.splitlines() if row.startswith("| SaFa"))
-    assert "| 3 |" in safa and "| 0.50 |" in safa and "| +0.50 |" in safa
+    assert "| 3 ± 0.25 |" in safa and "| 0.50 |" in safa and "| +0.50 |" in safa
 
 
 @pytest.mark.parametrize("text", ["no marks", readme.BEGIN + " only the first"])

@@ -146,7 +146,7 @@ def test_report_has_every_arm_and_a_picture(finished, model, network, tmp_path):
 def test_a_verdict_is_withheld_where_average_shows_no_deficit():
     def line(method, fd, deficit):
         own = {"relative": deficit, "absolute": deficit, "relative_error": 0.5, "absolute_error": 0.1}
-        return {"method": method, "overlap": 0.2, "fd": fd, "spectrum": {"own": own, "single": own}}
+        return {"method": method, "overlap": 0.2, "fd": fd, "fd_limit": fd - 1, "spectrum": {"own": own, "single": own}}
 
     found = verdicts([line("safa", 5.0, 0.1), line("triangular", 8.0, 0.4), line("average", 10.0, 0.8)])
     assert [v.reached for v in found] == [True, True, None, True, True]
