@@ -22,7 +22,7 @@ from .model import PocketModel
 from .protocol import Protocol, load, names, pieces
 from .sampling import Task
 from .store import Run
-from .work import REAL, autocast_difference, caption, check, run_piece, run_real
+from .work import REAL, autocast_difference, caption, check, run_piece, run_real, seams
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL, DATA, DOCS = ROOT / "models" / "safa-pocket", ROOT / ".host" / "data" / "evaluation", ROOT / "docs"
@@ -110,7 +110,8 @@ def work_through(runs, model: PocketModel, network, options) -> bool:
 def open_runs(protocols: list[Protocol], model: PocketModel, key: str, options) -> list[tuple[Protocol, Run]]:
     """The folder of each protocol."""
     common = {"model": model.fingerprint, "classifier": key, "chunk": options.chunk, "autocast": options.autocast}
-    return [(p, Run(options.data / options.run / p.name, p.settings() | common)) for p in protocols]
+    settings = [p.settings() | common | {"seams": seams(p, model)} for p in protocols]
+    return [(p, Run(options.data / options.run / p.name, own)) for p, own in zip(protocols, settings, strict=True)]
 
 
 def evaluate(options) -> None:
@@ -159,6 +160,10 @@ def autocast_facts(runs, model: PocketModel, network) -> dict:
 
 
 def main(argv: list[str]) -> int:
+    if "--pocket" not in argv:
+        from .paper.command import main as paper
+
+        return paper(argv)
     options = arguments(argv)
     options.given = argv
     try:
