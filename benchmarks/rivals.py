@@ -1,29 +1,52 @@
-"""What a panorama costs by SaFa and by its rivals: latent [1, 4, 64, 400] (512 x 3200) with CFG on a slim SD1.5.
+"""What a panorama costs by SaFa and by its rivals, beside the paper's Table 3: 512 x 3200, 50 steps, CFG, slim SD1.5.
 
-    python run.py bench rivals [--steps 10] [--shrink 1] [--backbone "VAE features"] [--json FILE]
+    python run.py bench rivals [--shrink 1] [--rounds 1] [--backbone "VAE features"] [--only SaFa ...] [--json FILE]
 
-One run: every method samples the same canvas with the same number of steps, in one process, one after the other, at its
-own overlap (SaFa 0.2, the others 0.8). SyncDiffusion has its gradient in the first fifth of the steps (10 of 50),
-Merge-Attend-Diffuse merges in the first half (25 of 50), SaFa has its reference in the first 30 % (15 of 50), so a mean
-step here is a mean step there where these shares are whole numbers of steps. On a CPU seconds are those of the process,
-which other processes do not lengthen. --shrink divides all sizes of the canvas, for slow machines. Columns:
+A method has two kinds of steps: SaFa with its reference (the first 15 of 50) and without, Merge-Attend-Diffuse with
+merged self-attention (25) and without, SyncDiffusion with a gradient (10) and without. So a method is sampled for two
+steps, one of each kind, and the 50 steps are reckoned from them: every step of one kind does the same work, whatever
+its sigma. --rounds repeats the two steps and takes the medians. SaFa has an overlap of 0.2, the others of 0.8; SaFa*
+is SaFa's second kind throughout.
+
+Every method runs in a process of its own, which first samples a sixteenth of the canvas to warm up. On a CPU seconds
+are those of the process on --threads threads (one by default), which other processes do not lengthen. --shrink divides
+all sizes of the canvas, for slow machines. --json is written after every method, and methods that it holds from the
+same options are not measured again. Columns:
 
 views      of the plan
-windows    model windows in the run, positive and negative counted apart
+windows    model windows in 50 steps, positive and negative counted apart
 gradients  of them, windows that a gradient went back through
-s/step     seconds per step, mean of the run
-ratio      s/step over SaFa's
+early      seconds of a step of the first kind
+late       seconds of a step of the second kind
+50 steps   their sum by the shares above; no text encoder, no decoding of the finished canvas
+ratio      over SaFa's
+paper      Table 3's ratios of Rtime, U-Net (SD 2.0) and DiT (SD 3.5), full size on a GPU
+peak       memory of the process (of the GPU where there is one), MB
+
+The models have random weights: SD1.5's UNet with its upper two levels, SD's VAE with a decoder a quarter as wide.
 """
 
 import argparse
 import json
+import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
 
-from panorama import HEIGHT, VIEW, WIDTH, import_host, machine, synchronize
+from panorama import HEIGHT, VIEW, WIDTH, import_host, machine, memory, synchronize
 
-SAFA = "SaFa"
+SAFA, STAR, MD, MAD, SYNC = "SaFa", "SaFa*", "MultiDiffusion", "Merge-Attend-Diffuse", "SyncDiffusion"
+STEPS = 50
+EARLY = {SAFA: 15, MD: 25, MAD: 25, SYNC: 10}  # steps of the first kind; MultiDiffusion's are all alike
+PAPER = {  # Table 3, Rtime in seconds: U-Net (SD 2.0), DiT (SD 3.5)
+    SAFA: (35.16, 49.54),
+    STAR: (35.04, 49.51),
+    MD: (40.06, 63.84),
+    MAD: (41.82, 65.93),
+    SYNC: (401.03, 668.46),
+}
 
 
 def clock() -> float:
@@ -47,102 +70,149 @@ def slim_vae():
         return comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(path)))
 
 
-def methods(shrink: int, steps: int, backbone: str) -> dict:
-    """Name -> (plan, patched MODEL)."""
-    from safa_pack.nodes import NODES
+def prepared(method: str, shrink: int, backbone: str):
+    """(Canvas, MODEL) of a method whose first step of two is of its first kind."""
     from safa_pack.nodes.canvas import Canvas, Guide
+    from safa_pack.nodes.merge_attend import SaFaMergeAttend
     from safa_pack.nodes.sampler import SaFaModelPatch
+    from safa_pack.nodes.sync_gradient import SaFaSyncGradient
     from safa_pack.safa_core import AverageJoin, SwapJoin, plan_views
     from safa_pack.tests.tiny_models import sd15
 
-    def canvas(overlap):
-        plan = plan_views(WIDTH // shrink, VIEW // shrink, overlap)
-        return Canvas(plan, (4, HEIGHT // shrink, WIDTH // shrink), 3, "pixels", 8)
-
-    def patched(model, plan, join, guide=None):
-        return SaFaModelPatch.execute(model, plan, join, guide).result[0]
-
-    few, many = canvas(0.2), canvas(0.8)
-    nodes = {node.__name__: node for node in NODES}
-    made = {
-        SAFA: (few, patched(sd15(), few, SwapJoin(), Guide(0.3, 1, "rows"))),
-        "MultiDiffusion": (many, patched(sd15(), many, AverageJoin())),
-    }
-    if "SaFaMergeAttend" in nodes:
-        merged = nodes["SaFaMergeAttend"].execute(sd15(), many, 0.5).result[0]
-        made["Merge-Attend-Diffuse"] = (many, patched(merged, many, AverageJoin()))
-    node = nodes["SaFaSyncGradient"]
-    made["SyncDiffusion"] = (
-        many,
-        node.execute(sd15(), many, slim_vae(), 20.0, 0.95, max(1, steps // 5), backbone).result[0],
-    )
-    return made
+    plan = plan_views(WIDTH // shrink, VIEW // shrink, 0.2 if method == SAFA else 0.8)
+    canvas = Canvas(plan, (4, HEIGHT // shrink, WIDTH // shrink), 3, "pixels", 8)
+    model = sd15()
+    if model.load_device.type == "cpu":
+        # the host reckons several times what this model takes without flash attention, and would cut the one batch of
+        # all views that merging needs
+        model.model.memory_usage_factor /= 4
+    if method == SYNC:
+        return canvas, SaFaSyncGradient.execute(model, canvas, slim_vae(), 20.0, 0.95, 1, backbone).result[0]
+    if method == MAD:
+        model = SaFaMergeAttend.execute(model, canvas, 0.5).result[0]
+    join, guide = (SwapJoin(), Guide(0.5, 1, "rows")) if method == SAFA else (AverageJoin(), None)
+    return canvas, SaFaModelPatch.execute(model, canvas, join, guide).result[0]
 
 
-def measure(plan, model, steps: int) -> dict:
-    """Sample once."""
+def two_steps(canvas, model) -> list[dict]:
+    """Sample two steps: seconds, windows and gradients of each."""
     import torch
 
     import comfy.sample
 
     from safa_pack.tests.tiny_models import conditioning
 
-    windows = {"windows": 0, "gradients": 0}
-    marks = []
+    rows, count = [], {"windows": 0, "gradients": 0}
+    begun = [0.0]
 
     def counted(apply_model, args):
-        windows["gradients" if torch.is_grad_enabled() else "windows"] += len(args["input"])
+        count["windows"] += len(args["input"])
+        count["gradients"] += len(args["input"]) * torch.is_grad_enabled()
         return apply_model(args["input"], args["timestep"], **args["c"])
 
     def started(executor, *args, **kwargs):
-        marks.append(clock())
+        begun[0] = clock()
         return executor(*args, **kwargs)
 
+    def on_step(*step):
+        rows.append({"seconds": clock() - begun[0], **count})
+        count.update(windows=0, gradients=0)
+        begun[0] = clock()
+
+    model = model.clone()
     model.set_model_unet_function_wrapper(counted)
     model.add_wrapper_with_key("sampler_sample", "bench", started)
-    latent = torch.zeros(1, *plan.shape)
+    latent = torch.zeros(1, *canvas.shape)
+    noise = comfy.sample.prepare_noise(latent, 0)
+    prompts = conditioning("sd15", 1), conditioning("sd15", 2)
     with torch.inference_mode():  # as the host runs nodes
         comfy.sample.sample(
-            model,
-            comfy.sample.prepare_noise(latent, 0),
-            steps,
-            5.0,
-            "euler",
-            "normal",
-            conditioning("sd15", 1),
-            conditioning("sd15", 2),
-            latent,
-            seed=0,
-            disable_pbar=True,
-            callback=lambda *step: marks.append(clock()),
+            model, noise, 2, 5.0, "euler", "normal", *prompts, latent, seed=0, disable_pbar=True, callback=on_step
         )
-    windows["windows"] += windows["gradients"]
-    return {"views": len(plan.views), **windows, "seconds": (marks[-1] - marks[0]) / steps}
+    return rows
+
+
+def measure(method: str, options) -> dict:
+    """Views, and the two kinds of steps of one method."""
+    import torch
+
+    torch.set_num_threads(options.threads)
+    two_steps(*prepared(method, 4 * options.shrink, options.backbone))
+    canvas, model = prepared(method, options.shrink, options.backbone)
+    rounds = [two_steps(canvas, model) for _ in range(options.rounds)]
+    kinds = [
+        {key: statistics.median(row[key] for row in rows) for key in rows[0]} for rows in zip(*rounds, strict=True)
+    ]
+    return {
+        "views": len(canvas.views),
+        "early": kinds[0],
+        "late": kinds[1],
+        "peak": memory() / 1e6,
+        "machine": machine(),
+    }
+
+
+def reckoned(method: str, row: dict) -> dict:
+    """Seconds, windows and gradients of the whole sampling, from one step of each kind."""
+    early = EARLY[method]
+    return {key: early * row["early"][key] + (STEPS - early) * row["late"][key] for key in row["early"]}
+
+
+def table(results: dict) -> str:
+    """The methods measured so far, as Markdown."""
+    rows = [(method, reckoned(method, row), row) for method, row in results.items()]
+    if SAFA in results:
+        star = {key: STEPS * value for key, value in results[SAFA]["late"].items()}
+        rows.insert(1, (STAR, star, {**results[SAFA], "early": results[SAFA]["late"]}))
+    lines = [
+        "| method | views | windows | gradients | early | late | 50 steps | ratio | paper | peak |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for method, whole, row in rows:
+        ratio = f"{whole['seconds'] / rows[0][1]['seconds']:.2f}" if SAFA in results else "–"
+        paper = " / ".join(f"{s / safa:.2f}" for s, safa in zip(PAPER[method], PAPER[SAFA], strict=True))
+        lines.append(
+            f"| {method.replace('*', chr(92) + '*')} | {row['views']} | {whole['windows']:.0f} "
+            f"| {whole['gradients']:.0f} | {row['early']['seconds']:.2f} | {row['late']['seconds']:.2f} "
+            f"| {whole['seconds']:.0f} | {ratio} | {paper} | {row['peak']:.0f} |"
+        )
+    return "\n".join(lines)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=10, help="sampling steps of every method")
-    parser.add_argument("--shrink", type=int, default=1, choices=[1, 2, 4], help="divides all sizes of the canvas")
+    parser.add_argument("--shrink", type=int, default=1, choices=[1, 2], help="divides all sizes of the canvas")
+    parser.add_argument("--rounds", type=int, default=1, help="medians of so many measurements")
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--backbone", default="VAE features", help="SyncDiffusion's, as on its node")
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument("--only", nargs="+", choices=list(EARLY), default=list(EARLY), help="these methods")
+    parser.add_argument("--json", type=Path, help="results, method by method; what it holds is not measured again")
+    parser.add_argument("--one", choices=list(EARLY), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    import_host()
-    made, results = methods(options.shrink, options.steps, options.backbone), {}
+    if options.one:
+        import_host()
+        print(json.dumps(measure(options.one, options)))
+        return
+    asked = {name: getattr(options, name) for name in ("shrink", "rounds", "threads", "backbone")}
+    kept = json.loads(options.json.read_text()) if options.json and options.json.exists() else {}
+    results = kept["methods"] if kept.get("options") == asked else {}
+    for method in options.only:
+        if method in results:
+            continue
+        values = [word for name, value in asked.items() for word in (f"--{name}", str(value))]
+        child = [sys.executable, __file__, "--one", method, *values]
+        print(f"{method} ...", file=sys.stderr, flush=True)
+        done = subprocess.run(child, stdout=subprocess.PIPE, text=True)
+        if done.returncode:
+            print(f"{method} failed, see above; run again with --only to try it alone", file=sys.stderr, flush=True)
+            continue
+        results[method] = json.loads(done.stdout.splitlines()[-1])
+        if options.json:
+            options.json.write_text(json.dumps({"options": asked, "methods": results}, indent=2) + "\n")
+    results = {method: results[method] for method in EARLY if method in results}
     size = [1, 4, HEIGHT // options.shrink, WIDTH // options.shrink]
-    print(f"Slim SD1.5, latent {size}, {options.steps} steps, CFG; {machine()}\n")
-    print("| method | views | windows | gradients | s/step | ratio |")
-    print("|---|--:|--:|--:|--:|--:|")
-    for method, (plan, model) in made.items():
-        row = results[method] = measure(plan, model, options.steps)
-        row["ratio"] = row["seconds"] / results[SAFA]["seconds"]
-        print(
-            f"| {method} | {row['views']} | {row['windows']} | {row['gradients']} | {row['seconds']:.3f} "
-            f"| {row['ratio']:.2f} |",
-            flush=True,
-        )
-    if options.json:
-        options.json.write_text(json.dumps({"machine": machine(), "steps": options.steps, **results}, indent=2) + "\n")
+    print(f"Slim SD1.5, latent {size}, CFG; {', '.join({row['machine'] for row in results.values()})}\n")
+    print(table(results))
 
 
 if __name__ == "__main__":
