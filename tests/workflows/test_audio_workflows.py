@@ -12,10 +12,9 @@ from safa_pack.tests import tiny_audio, tiny_checkpoints
 from safa_pack.tests.demo.stand_in import offer_pocket
 from safa_pack.tests.server import PromptRefused, ui_to_api
 
-from .test_workflows import ALL, load
+from .test_workflows import ALL, SIZES, load, shortened
 
 pytestmark = pytest.mark.server
-STEPS = 2
 # What a test changes besides the steps: Oobleck decodes a second of sound in seconds on a CPU.
 SHORTER = {"audio_stable_audio": {"length": 4.0, "view": 1.5}}
 SAMPLES = {
@@ -25,8 +24,10 @@ SAMPLES = {
     "audio_stable_audio": (44100, round(4 * 44100 / 2048) * 2048),
     "riffusion_loop": (44100, 2048 * 441),
     "demo": (16000, 24 * 16000),
+    "audio_safa_plus": (16000, 24 * 16000),
+    "lite_focus": (16000, 512 * 4 * 160),
 }
-LOOPS = {"audio_loop_24s", "audio_from_clip", "riffusion_loop", "demo"}
+LOOPS = {"audio_loop_24s", "audio_from_clip", "riffusion_loop", "demo", "audio_safa_plus"}
 
 
 @pytest.fixture(scope="module")
@@ -45,15 +46,6 @@ def equipped(server):
     return server
 
 
-def shortened(name, prompt):
-    for node in prompt.values():
-        if "steps" in node["inputs"]:
-            node["inputs"]["steps"] = STEPS
-        if node["class_type"] == "SaFaSubviewPlanner":
-            node["inputs"].update(SHORTER.get(name, {}))
-    return prompt
-
-
 def loop_points(path):
     """(first, last) sample of the smpl chunk's only loop."""
     data, at = path.read_bytes(), 12
@@ -62,14 +54,13 @@ def loop_points(path):
     return struct.unpack_from("<2I", data, at + 8 + 36 + 8)
 
 
-def test_every_audio_workflow_is_tested_here():
-    others = {name for name in ALL if not name.startswith("panorama")}
-    assert others == {*SAMPLES, "audio_ace_step"}
+def test_every_workflow_is_run_by_a_test():
+    assert set(ALL) == {*SIZES, *SAMPLES, "audio_ace_step"}
 
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_a_workflow_runs_and_its_sound_has_the_asked_length(equipped, name):
-    result = equipped.run(shortened(name, ui_to_api(load(name), equipped.object_info())), timeout=600)
+    result = equipped.run(shortened(ui_to_api(load(name), equipped.object_info()), SHORTER.get(name)), timeout=600)
     assert result.error is None, result.error
     (saved,) = equipped.files(result)
     sound, rate = soundfile.read(saved, always_2d=True)
