@@ -1,10 +1,16 @@
 """What the Comfy registry and ComfyUI-Manager read of the pack."""
 
+import ast
+import os
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 from PIL import Image
+
+from safa_pack.tests.packed import left_out, packed
 
 pytestmark = pytest.mark.core
 
@@ -40,3 +46,103 @@ def test_eval_exec_and_two_statements_in_a_line_are_errors_here():
     """`comfy node validate` warns of ruff's S102, S307 and E702, and will refuse them."""
     chosen = project()["tool"]["ruff"]["lint"]["select"]
     assert {"S102", "S307"} <= set(chosen) and {"E", "E702"} & set(chosen)
+
+
+def test_the_archive_has_the_pocket_model_and_what_the_page_shows():
+    files = packed(ROOT)
+    folders = ["models/safa-pocket", "workflows", "subgraphs", "locales", "web", "nodes", "safa_core", "demo"]
+    there = {f"{folder}/" for folder in folders if any(file.startswith(folder + "/") for file in files)}
+    assert there == {f"{folder}/" for folder in folders}
+    assert not [file for file in left_out(ROOT) if file.startswith(tuple(there))]
+    top = {"__init__.py", "run.py", "pyproject.toml", "requirements.txt", "README.md", "CHANGELOG.md", "LICENSE"}
+    assert {file for file in files if "/" not in file} == top
+
+
+def test_the_archive_has_the_pictures_of_the_readme():
+    shown = re.findall(r"!\[[^]]*]\(([^):]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert shown and set(shown) <= packed(ROOT)
+
+
+def test_every_line_of_the_ignore_file_leaves_something_out_or_keeps_it(tmp_path):
+    lines = (ROOT / ".comfyignore").read_text(encoding="utf-8").splitlines()
+    alone = tmp_path / "ignore"
+    for line in (line for line in lines if line and not line.startswith("#")):
+        alone.write_text(line.removeprefix("!"))
+        assert left_out(ROOT, alone), line
+
+
+def test_nothing_in_the_archive_imports_what_is_not():
+    out = {Path(file).parts[0] for file in left_out(ROOT) if file.endswith(".py")}
+    for file in sorted(file for file in packed(ROOT) if file.endswith(".py")):
+        for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                parts = {*(node.module or "").split("."), *(alias.name for alias in node.names)}
+            elif isinstance(node, ast.Import):
+                parts = {part for alias in node.names for part in alias.name.split(".")}
+            else:
+                continue
+            assert not parts & out, f"{file}, line {node.lineno}"
+
+
+# ---- The workflow that publishes ----
+
+PYPROJECT = '[project]\nname = "safa"\nversion = "{}"\n\n[project.urls]\nRepository = "{}"\n'
+CHANGES = "# Changelog\n\n## 0.2.0\n\n- Second.\n\n## 0.1.0\n\n- First.\n"
+CLEAN = "\u2713 All validation checks passed successfully"
+
+
+@pytest.fixture
+def job(tmp_path):
+    """step(name, version, address, ...) runs a step of publish.yml in a repository whose last version was 0.1.0."""
+    yaml = pytest.importorskip("yaml", reason="the host's requirement PyYAML reads the workflow")
+    if not shutil.which("bash") or not shutil.which("git"):
+        pytest.skip("the steps are run by bash, with git")
+    steps = yaml.safe_load((ROOT / ".github" / "workflows" / "publish.yml").read_text(encoding="utf-8"))
+    scripts = {step["id"]: step["run"] for step in steps["jobs"]["publish"]["steps"] if "id" in step}
+    tools, output = tmp_path / "tools", tmp_path / "output"
+    tools.mkdir()
+    (tools / "pipx").write_text('#!/bin/sh\necho "$SAID"\n')
+    (tools / "pipx").chmod(0o755)
+    commit = "git init -q . && git add . && git -c user.name=a -c user.email=a@b commit -qm 0.1.0"
+    (tmp_path / "pyproject.toml").write_text(PYPROJECT.format("0.1.0", ""))
+    subprocess.run(["bash", "-c", commit], cwd=tmp_path, check=True)
+
+    def step(name, version, address="https://example.org/safa", said=CLEAN, before="HEAD"):
+        (tmp_path / "pyproject.toml").write_text(PYPROJECT.format(version, address))
+        (tmp_path / "CHANGELOG.md").write_text(CHANGES)
+        output.write_text("")
+        env = {"PATH": f"{tools}{os.pathsep}{os.environ['PATH']}", "GITHUB_OUTPUT": str(output)}
+        env.update(BEFORE=before, RUNNER_TEMP=str(tmp_path), SAID=said)
+        done = subprocess.run(
+            ["bash", "-e", "-c", scripts[name]], cwd=tmp_path, env=env, capture_output=True, text=True
+        )
+        return done.returncode, output.read_text(), done.stdout
+
+    return step
+
+
+@pytest.mark.parametrize(
+    ("version", "before", "publishes"),
+    [("0.1.0", "HEAD", False), ("0.2.0", "HEAD", True), ("0.1.0", "", True), ("0.1.0", "0" * 40, True)],
+)
+def test_a_push_publishes_if_it_changes_the_version(job, version, before, publishes):
+    assert job("version", version, before=before)[:2] == (0, "changed=true\n" if publishes else "")
+
+
+def test_what_is_published_has_the_notes_of_its_version(job):
+    assert job("check", "0.2.0")[1] == "notes<<END OF NOTES\n\n- Second.\n\nEND OF NOTES\n"
+    assert job("check", "0.1.0")[1] == "notes<<END OF NOTES\n\n- First.\nEND OF NOTES\n"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"version": "0.3.0"}, "CHANGELOG.md says nothing of 0.3.0."),
+        ({"version": "0.2.0", "address": ""}, "Repository has no address."),
+        ({"version": "0.2.0", "said": "Traceback"}, "did not pass."),
+        ({"version": "0.2.0", "said": "Warning: no licence\n" + CLEAN}, "Its warnings are errors here."),
+    ],
+)
+def test_nothing_is_published_with_a_warning_or_without_notes(job, wrong, told):
+    code, _, printed = job("check", **wrong)
+    assert code == 1 and printed.rstrip().endswith(told)
