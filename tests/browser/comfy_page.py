@@ -38,6 +38,10 @@ SET_WIDGET = """([type, name, value]) => {
     const widget = app.graph.nodes.find(node => node.type === type).widgets.find(widget => widget.name === name)
     widget.value = value
 }"""
+# a new graph has nodes of its own: those that are there before it is loaded are known by this mark
+MARK = "() => { for (const node of app.graph.nodes) node.fromBefore = true }"
+OPENED = """name => document.title.includes(name) && app.graph.nodes.length
+                && !app.graph.nodes.some(node => node.fromBefore)"""
 # node: { ... } of the first node of that type
 OF_NODE = "type => { const node = app.graph.nodes.find(node => node.type === type); %s }"
 
@@ -65,6 +69,7 @@ class ComfyPage:
 
     def drop(self, path):
         """Drops a workflow's file on the canvas, and waits until its tab is the one in front."""
+        self.page.evaluate(MARK)
         self.page.evaluate(DROP, [path.name, path.read_text(encoding="utf-8")])
         self._opened(path.stem)
 
@@ -73,6 +78,7 @@ class ComfyPage:
         dialog = self.templates()
         card = dialog.get_by_test_id(f"template-workflow-{name}")
         title = card.locator("h3").inner_text()
+        self.page.evaluate(MARK)
         card.click()
         dialog.wait_for(state="detached")
         self._opened(name)
@@ -97,11 +103,13 @@ class ComfyPage:
         """What the click on a card does, without the dialog: the page fetches the template and loads it."""
         script = """async ([pack, name]) => app.loadGraphData(
             await (await fetch(`/api/workflow_templates/${pack}/${name}.json`)).json(), true, true, name)"""
+        self.page.evaluate(MARK)
         self.page.evaluate(script, [run.PACK, name])
         self._opened(name)
 
     def _opened(self, name):
-        self.page.wait_for_function("name => document.title.includes(name) && app.graph.nodes.length", arg=name)
+        """Waits until the workflow is the one in front, also where one of that name was there before."""
+        self.page.wait_for_function(OPENED, arg=name)
 
     def graph(self):
         return self.page.evaluate("() => app.graph.serialize()")
@@ -117,7 +125,14 @@ class ComfyPage:
         self.page.wait_for_function(OF_NODE % script, arg=node_type, timeout=timeout)
 
     def select(self, node_type):
-        self.page.mouse.click(*self.page.evaluate(TITLE, node_type))
+        """Clicks on a node's title; again where the page moved its view meanwhile, as it does after a workflow opens."""
+        chosen = "return app.canvas.selectedItems.has(node)"
+        for _ in range(10):
+            self.page.mouse.click(*self.page.evaluate(TITLE, node_type))
+            self.page.wait_for_timeout(300)
+            if self.of_node(node_type, chosen):
+                return
+        raise AssertionError(f"the click on {node_type} did not select it")
 
     def run(self):
         self.page.get_by_test_id("queue-button").click()
