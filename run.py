@@ -174,8 +174,8 @@ def fingerprint():
 def check_space(free, needed):
     """Both in bytes."""
     if free < needed:
-        have = f"and {free / GIB:.1f} GB are free at {ROOT}"
-        raise Stop(f"Setup needs about {needed / GIB:.0f} GB of disk space, {have}: free some and run this again.")
+        sizes = f"needs about {needed / GIB:.0f} GB of disk space, and {free / GIB:.1f} GB are free at {ROOT}"
+        raise Stop(f"Setup {sizes}: free some and run this again.")
 
 
 def unpack_comfyui(archive, target):
@@ -215,10 +215,12 @@ def install(python):
     """Everything in one resolution, with uv."""
     if not succeeds(python, "-m", "uv", "--version"):
         call(python, "-m", "pip", "install", UV)
-    listed = subprocess.run([str(python), "-m", "pip", "config", "list"], stdout=subprocess.PIPE, text=True)
+    listed = subprocess.run([str(python), "-m", "pip", "config", "list"], stdout=subprocess.PIPE, text=True).stdout
     wanted = [*TORCH, *TEST_TOOLS, "-r", HOST / "requirements.txt", "-r", ROOT / "requirements.txt"]
-    env = uv_environment(listed.stdout, os.environ)
-    call(python, "-m", "uv", "pip", "install", "--python", python, *wanted, env=env)
+    call(python, "-m", "uv", "pip", "install", "--python", python, *wanted, env=uv_environment(listed, os.environ))
+    # among several indexes uv may take soundfile's wheel that lacks its C library; pip takes the one that fits best
+    if not succeeds(python, "-c", "import soundfile"):
+        call(python, "-m", "pip", "install", "--force-reinstall", "--no-deps", "soundfile")
 
 
 def prepare(python):

@@ -47,9 +47,7 @@ def told_unknown(tokenizer, text: str) -> str:
         return ""
     special = set(tokenizer.all_special_tokens)
     known = sorted(word for word in tokenizer.get_vocab() if word not in special and word[:1].isalnum())
-    return (
-        f"unknown to this model: {', '.join(unknown)}. It knows few words, these {len(known)}: {', '.join(known)}."
-    )
+    return f"unknown to this model: {', '.join(unknown)}. It knows few words, these {len(known)}: {', '.join(known)}."
 
 
 class TextTokenizer:

@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import torch
 
 import folder_paths
@@ -24,11 +23,26 @@ BLOCK = 2**18  # samples per channel that are converted at once
 HEADER = 256  # bytes, more than soundfile writes before the samples
 
 
+def check_library() -> None:
+    """ValueError where soundfile is there without its C library, as its wheel for any platform is; not at import,
+    where it would take all nodes with it.
+    """
+    try:
+        import soundfile  # noqa: F401
+    except OSError as error:
+        raise ValueError(
+            f"{NAME}: the package soundfile finds no libsndfile ({error}); install it (Debian, Ubuntu: apt-get install "
+            "libsndfile1), then restart ComfyUI. Nothing is saved."
+        ) from error
+
+
 def write_wav(path: Path, waveform: torch.Tensor, rate: int, kind: str, repeat: int, chunks: list[bytes]) -> int:
     """Write waveform [channels, samples], `repeat` times; returns how many of its samples were clipped.
 
     The file appears under its name only when it is whole.
     """
+    import soundfile
+
     subtype, _ = FORMATS[kind]
     part, clipped = path.with_name(f"{path.name}.part"), 0
     try:
@@ -152,6 +166,7 @@ class SaFaSaveLoop(io.ComfyNode):
 
     @classmethod
     def execute(cls, audio, filename_prefix, loop, format, repeat=1, audioUI=None) -> io.NodeOutput:
+        check_library()
         waveform, rate = check(audio, format, repeat)
         chunks = metadata(cls.hidden)
         if loop:

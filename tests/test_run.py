@@ -221,6 +221,18 @@ def test_a_changed_requirement_is_installed(name, managed, monkeypatch):
     assert installed == [python]
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_sound_can_be_saved_on_a_machine_without_libsndfile(whole, managed, monkeypatch):
+    """uv may choose soundfile's wheel without the library where pip's choice has it."""
+    called = []
+    monkeypatch.setattr(run, "call", lambda *command, env=None: called.append([str(part) for part in command]))
+    monkeypatch.setattr(run, "succeeds", lambda *command: whole or command[-1] != "import soundfile")
+    run.install(sys.executable)
+    assert called[0][1:4] == ["-m", "uv", "pip"]
+    mended = [sys.executable, "-m", "pip", "install", "--force-reinstall", "--no-deps", "soundfile"]
+    assert called[1:] == ([] if whole else [mended])
+
+
 def test_a_venv_whose_python_was_removed_is_made_anew(managed, monkeypatch):
     python = run.venv_python(run.VENV)
     python.unlink()

@@ -125,7 +125,9 @@ class ComfyPage:
         self.page.wait_for_function(OF_NODE % script, arg=node_type, timeout=timeout)
 
     def select(self, node_type):
-        """Clicks on a node's title; again where the page moved its view meanwhile, as it does after a workflow opens."""
+        """Clicks on a node's title; again where the page has moved its view meanwhile, as it does when it has opened a
+        workflow.
+        """
         chosen = "return app.canvas.selectedItems.has(node)"
         for _ in range(10):
             self.page.mouse.click(*self.page.evaluate(TITLE, node_type))

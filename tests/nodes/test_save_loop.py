@@ -1,5 +1,6 @@
 import json
 import struct
+import sys
 
 import numpy as np
 import pytest
@@ -55,6 +56,16 @@ def comment(path):
     place = text.index(b"ICMT")
     (size,) = struct.unpack_from("<I", text, place + 4)
     return json.loads(text[place + 8 : place + 8 + size].rstrip(b"\0"))
+
+
+def test_without_libsndfile_only_saving_is_refused_and_with_what_to_do(tmp_path, output, monkeypatch):
+    """soundfile without its library ends its import with OSError."""
+    (tmp_path / "soundfile.py").write_text("raise OSError('sndfile library not found')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "soundfile")
+    with pytest.raises(ValueError, match="finds no libsndfile .*not found.*apt-get install libsndfile1"):
+        save(sound())
+    assert not output.exists()
 
 
 @pytest.mark.parametrize("channels", [1, 2])
