@@ -282,6 +282,32 @@ def heard_focus(name: str, card: Card, sound: Sound) -> None:
     card.text(LEFT, y + 126, "what one frequency attends to", 20, FAINT)
 
 
+def heard_timeline(name: str, card: Card, sound: Sound) -> None:
+    """The prompts over the sound that they made."""
+    (timeline,) = (node for node in workflow(name)["nodes"] if node["type"] == "SaFaPromptTimeline")
+    scale = (RIGHT - LEFT) / sound.spectrum.seconds
+    for k, line in enumerate(timeline["widgets_values"][0].splitlines()):
+        span, words = line.split(": ")
+        first, last = (LEFT + float(second) * scale for second in span.split("-"))
+        y = 118 + 34 * k
+        card.block(first + 1, y, last - 1, y + 28, COLOURS[k])
+        left = min(first, RIGHT - card.width(words, 20) - 4)
+        card.text(left + 4 if left < first else first + 8, y + 14, words, 20, BACK if left == first else INK, "lm")
+    heard(card, plan_of(name), decibels(sound.spectrum), 228, 150)
+
+
+def heard_seam(name: str, card: Card, sound: Sound) -> None:
+    """A loop, and the same rolled by half: the seam in the middle."""
+    pixels, middle = decibels(sound.spectrum), (LEFT + RIGHT) / 2
+    y = heard(card, plan_of(name), pixels, 112, 104)
+    for x in (LEFT, RIGHT):
+        card.arrow((x, y + 6), (middle + (5 if x == RIGHT else -5), y + 38), FAINT, 2, 8)
+    card.paste(np.roll(pixels, pixels.shape[1] // 2, 1), LEFT, y + 44, RIGHT, y + 148, smooth=True)
+    for top in np.arange(y + 44, y + 148, 9):
+        card.line([(middle, top), (middle, top + 5)], INK, 1.5)
+    card.text(middle, y + 156, "the seam, in the middle", 21, FAINT, "ma")
+
+
 # --- what there is ----------------------------------------------------------------------------------------------------
 
 POCKET_SAID, SD = f"pocket model, {STEPS} steps", "Stable Diffusion 1.5 and 2"
@@ -305,6 +331,8 @@ HEARD = {
     "audio_from_clip": ("Follow a clip", "a loop of 24 s in a clip's character", POCKET_SAID, heard_clip),
     "audio_safa_plus": ("SaFa+", "joined on the spectrogram", POCKET_SAID, heard_plus),
     "lite_focus": ("LiteFocus", "20 s in one window, less attention", POCKET_SAID, heard_focus),
+    "audio_timeline": ("Prompt timeline", "30 s, a prompt for every stretch", POCKET_SAID, heard_timeline),
+    "seam_check": ("Seam check", "hear, see and measure the joins", POCKET_SAID, heard_seam),
 }
 
 

@@ -84,7 +84,7 @@ def check_vae(vae, samples: torch.Tensor) -> None:
 
 @torch.no_grad()
 def linear_map_r2(vae, samples: torch.Tensor, canvas: Canvas) -> float:
-    """R² of Eq. 5, Downsample(X) ≈ W · Z, on views of the first latent of a batch and what the VAE makes of them.
+    """R² of Eq. 5, X downsampled = W · Z, on views of the first latent of a batch and what the VAE makes of them.
 
     The share of variance that a least-squares W and a constant explain, of all colours (or mel bins, for latents
     without rows) together. Of a video, the first frame.

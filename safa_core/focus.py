@@ -52,7 +52,7 @@ class CrossFrequency:
             raise ValueError(f"Expected `rho` in [0, 1], got {self.rho}.")
 
     def picked(self, tokens: int, call: int = 0, place: int = 0) -> torch.Tensor:
-        """⌊rho · tokens⌋ token numbers, the first of a permutation; on the CPU, so the same for every device.
+        """floor(rho · tokens) token numbers, the first of a permutation; on the CPU, so the same for every device.
 
         call, place: the model call of a run and the layer in it; each pair has a permutation of its own.
         """
@@ -79,7 +79,7 @@ def focus_attention(
 
     Query (t, f) attends to the T tokens (·, f) and to `picked` (token numbers, on q's device) in one softmax; a token
     that is in both counts twice. Exact: each frequency is an item of one batch whose keys are its own and the picked
-    ones, so the work is N · (T + ⌊rho·N⌋) in place of N². attend: attention(q, k, v, heads) over that batch.
+    ones, so the work is N · (T + floor(rho·N)) in place of N². attend: attention(q, k, v, heads) over that batch.
     """
 
     def seen(tokens: torch.Tensor) -> torch.Tensor:

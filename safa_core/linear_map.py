@@ -1,4 +1,4 @@
-"""The channel-wise linear map between a spectrogram and its VAE latent, SaFa Eq. 5: Downsample(X) ≈ W · Z."""
+"""The channel-wise linear map between a spectrogram and its VAE latent, SaFa Eq. 5: X downsampled is nearly W · Z."""
 
 from __future__ import annotations
 

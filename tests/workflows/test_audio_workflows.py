@@ -26,8 +26,10 @@ SAMPLES = {
     "demo": (16000, 24 * 16000),
     "audio_safa_plus": (16000, 24 * 16000),
     "lite_focus": (16000, 512 * 4 * 160),
+    "audio_timeline": (16000, 30 * 16000),
+    "seam_check": (16000, 24 * 16000),
 }
-LOOPS = {"audio_loop_24s", "audio_from_clip", "riffusion_loop", "demo", "audio_safa_plus"}
+LOOPS = set(SAMPLES) - {"audio_long_96s", "audio_stable_audio", "lite_focus"}
 
 
 @pytest.fixture(scope="module")
