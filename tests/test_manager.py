@@ -37,7 +37,7 @@ def address(tmp_path):
     """Where this repository, as it is committed, can be cloned from: a web server on a loopback port."""
     bare = tmp_path / "git" / f"{run.PACK}.git"
     git(run.ROOT, "clone", "--quiet", "--bare", str(run.ROOT), str(bare))
-    git(bare, "update-server-info")
+    subprocess.run(["git", "-C", str(bare), "update-server-info"], check=True)
     handler = functools.partial(Quiet, directory=str(bare.parent))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -49,8 +49,9 @@ def address(tmp_path):
 def fresh(comfyui, tmp_path):
     """(a copy of the host without other packs, a Python that borrows our packages and may be changed)."""
     copy = tmp_path / "ComfyUI"
-    data = shutil.ignore_patterns("__pycache__", "models", "user", "output", "input", "temp", ".git", run.PACK)
-    shutil.copytree(comfyui, copy, ignore=data)
+    left = {"models", "user", "output", "input", "temp", "custom_nodes", ".git", "venv", ".venv"}
+    shutil.copytree(comfyui, copy, ignore=lambda folder, _: left if Path(folder) == comfyui else {"__pycache__"})
+    (copy / "custom_nodes").mkdir()
     settings = copy / "user" / "__manager" / "config.ini"
     settings.parent.mkdir(parents=True)
     settings.write_text("[default]\nnetwork_mode = offline\n")
@@ -91,10 +92,10 @@ def test_the_manager_installs_the_pack_and_both_load_without_a_warning(address, 
 
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(ManagedServer(comfyui, python))
-        known, version = server.object_info(), server.get("/v2/manager/version")
+        known, installed = server.object_info(), server.get("/v2/customnode/installed")
         log = server.log()
     nodes = json.loads((pack / "locales" / "en" / "nodeDefs.json").read_text(encoding="utf-8"))
-    assert version
+    assert installed[run.PACK]["enabled"]
     assert {node for node in known if known[node]["python_module"] == f"custom_nodes.{run.PACK}"} == set(nodes)
     assert re.search(rf"seconds: {re.escape(str(pack))}$", log, re.MULTILINE), "no (IMPORT FAILED) before it"
     loading = log.split(f"Trying to load custom node {pack}", 1)[1].split("Import times for custom nodes", 1)[0]
