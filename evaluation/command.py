@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
 import sys
 import time
 from dataclasses import replace
@@ -145,7 +144,7 @@ def evaluate(options) -> None:
         "minutes": sum(line.get("seconds", 0) for _, run in runs for line in run.lines.values()) / 60,
     }
     for path in report.write(options.out, lines, protocols, facts):
-        print(f"wrote {os.path.relpath(path)}")
+        print(f"wrote {path}")
     if options.out == DOCS and readme.update(ROOT / "README.md", lines, protocols, facts):
         print("wrote the README's table")
 

@@ -356,6 +356,15 @@ def test_the_two_lists_of_requirements_are_equal():
     assert run.requirement_lines(run.ROOT / "requirements.txt") == project["dependencies"]
 
 
+def test_paths_that_eval_is_given_are_meant_from_where_it_was_called(tmp_path):
+    """run.py starts the package in its own folder."""
+    (tmp_path / "mine").mkdir()
+    command = [sys.executable, "-m", "evaluation", "--protocol", "table2", "--model", "mine"]
+    env = dict(os.environ, SAFA_CALLED_FROM=str(tmp_path))
+    done = subprocess.run(command, cwd=run.ROOT, env=env, capture_output=True, text=True, timeout=300)
+    assert "mine without model_index.json" in done.stderr, done.stderr
+
+
 def test_an_unknown_benchmark_is_refused_with_the_names_of_the_known_ones():
     line = refused("bench", "panorma")
     assert line.startswith("run.py: Expected a benchmark of ") and line.endswith(", got panorma.")

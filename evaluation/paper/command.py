@@ -9,7 +9,6 @@ runs again. `python run.py eval --pocket` measures the pocket model with a class
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import sys
 import textwrap
@@ -206,7 +205,7 @@ def report(options, protocol: PaperProtocol, job: Job, folder: Path, settings: d
         name = f"{key(row, 0, 0)}.png"
         pictures += [(row.title, path) for path in sorted(folder.glob(f"*/{name}"))[:1]]
     for path in tables.write(root, protocol, [*others, group], pictures):
-        print(f"wrote {os.path.relpath(path)}")
+        print(f"wrote {path}")
 
 
 def where(device: torch.device) -> str:
