@@ -38,9 +38,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, nargs="+", default=[25, 200], help="DDIM steps")
     parser.add_argument("--eta", type=float, nargs="+", default=[0.0, 1.0], help="of DDIM")
-    parser.add_argument(
-        "--methods", nargs="+", default=["average"], help="average, triangular, swap, safa, mad"
-    )
+    parser.add_argument("--methods", nargs="+", default=["average"], help="average, triangular, swap, safa, mad")
     parser.add_argument("--classes", type=int, default=7, help="canvases, of as many classes (2 to 14)")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
