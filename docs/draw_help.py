@@ -1,25 +1,35 @@
-"""Draws the pictures of the help pages with the pack's own code: `python docs/draw_help.py`, into web/docs."""
+"""Draws the pictures of the help pages with the pack's own code, web/docs/<name>.png: all, or those named.
+
+    python docs/draw_help.py [name ...]
+
+Use the Python that runs ComfyUI (.venv after `python run.py setup`). `report`, `mel`, `roll` and `loop` show one real
+run of workflows/seam_check.json with the pocket model, for which a server is started: minutes on a CPU.
+"""
 
 from __future__ import annotations
 
 import sys
-import types
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import soundfile
 import torch
-from PIL import Image, ImageDraw, ImageFont
 
-ROOT = Path(__file__).resolve().parent.parent
-# the pack by another name, without what registers its nodes: no ComfyUI is needed
-for name, folder in (("safa_pack", ROOT), ("safa_pack.nodes", ROOT / "nodes")):
-    package = types.ModuleType(name)
-    package.__path__ = [str(folder)]
-    sys.modules[name] = package
+# makes the pack known as safa_pack, without what registers its nodes
+from draw_thumbnails import ROOT, card_of, ran, start, workflow
+from matplotlib import rc_context
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image, ImageChops, ImageDraw, ImageFont, ImageOps
+from scipy.signal import resample_poly
+from thumbnail_card import DEPTH, decibels
 
-from safa_pack.nodes.plan_picture import BACK, INK, MARGIN, MIDDLE, OVERLAP, WIDTH, plan_picture  # noqa: E402
-from safa_pack.nodes.timeline_picture import timeline_picture  # noqa: E402
-from safa_pack.safa_core import (  # noqa: E402
+from safa_pack.nodes.plan_picture import BACK, FAINT, INK, MARGIN, MIDDLE, OVERLAP, WIDTH, plan_picture
+from safa_pack.nodes.spectrogram_picture import Spectrogram
+from safa_pack.nodes.timeline_picture import timeline_picture
+from safa_pack.safa_core import (
     AverageJoin,
     ReferenceGuide,
     SwapJoin,
@@ -27,29 +37,41 @@ from safa_pack.safa_core import (  # noqa: E402
     ViewPlan,
     plan_views,
 )
-from safa_pack.safa_core.focus import CrossFrequency  # noqa: E402
-from safa_pack.safa_core.timeline import Ruler, prompt_weights, read_timeline  # noqa: E402
+from safa_pack.safa_core.focus import CrossFrequency
+from safa_pack.safa_core.mel import RIFFUSION, RIFFUSION_POWER, GriffinLim, hz_to_mel, riffusion_mel
+from safa_pack.safa_core.timeline import Ruler, prompt_weights, read_timeline
+from safa_pack.training.sounds import SAMPLE_RATE, SOUNDS
 
 OUT = ROOT / "web" / "docs"
 ROWS = 8  # of the small latents in the drawings
 CELL = 14  # pixels
+RUN, SAVED = "seam_check", "SaFaSaveLoop"
+SHOWN = {"report": "SaFaSpectrumReport", "mel": "SaFaMelDecode", "roll": "SaFaRollHalf"}  # by the node that drew it
+AROUND = 0.04  # seconds before and after the loop point
+DARK = {
+    **dict.fromkeys(("figure.facecolor", "axes.facecolor"), BACK),
+    **dict.fromkeys(("axes.labelcolor", "axes.titlecolor", "xtick.color", "ytick.color"), INK),
+    "axes.edgecolor": FAINT,
+    "font.size": 14,
+}
 
 
-def plans() -> dict[str, torch.Tensor]:
-    """The planner's pictures: 512 x 3200 pixels from six views, and a loop of 24 s from three views of 10 s."""
-    panorama, loop = plan_views(400, 80, 0.2), plan_views(600, 250, 0.2, loop=True)
-    return {
-        "plan.png": plan_picture(panorama, 8, "pixels", "6 views of 640 px on 3200 px"),
-        "plan_loop.png": plan_picture(loop, 0.04, "seconds", "3 views of 10 s on 24 s, loop"),
-    }
+def plan() -> Image.Image:
+    """The planner's picture of 512 x 3200 pixels from six views."""
+    return _image(plan_picture(plan_views(400, 80, 0.2), 8, "pixels", "6 views of 640 px on 3200 px"))
 
 
-def timeline() -> torch.Tensor:
+def plan_loop() -> Image.Image:
+    """The planner's picture of a loop of 24 s from three views of 10 s."""
+    return _image(plan_picture(plan_views(600, 250, 0.2, loop=True), 0.04, "seconds", "3 views of 10 s on 24 s, loop"))
+
+
+def timeline() -> Image.Image:
     """The example of Prompt Timeline's help page on a loop-free canvas of 24 s from three views of 10 s."""
     ruler = Ruler(plan_views(600, 250, 0.2), "seconds", 0.04)
     lines = read_timeline("0-8: gentle rain\n8-20: rain with distant bells\ndefault: rain", ruler)
     prompts, weights = prompt_weights(lines, ruler, 25)
-    return timeline_picture(prompts, weights, ruler, "24 s, cross-fade 1 s")
+    return _image(timeline_picture(prompts, weights, ruler, "24 s, cross-fade 1 s"))
 
 
 def joins() -> Image.Image:
@@ -113,19 +135,110 @@ def _panels(grids: dict[str, torch.Tensor], words: tuple[str, str], colours: tup
     return image
 
 
+def diagram(name: str) -> Image.Image:
+    """The drawing on a workflow's thumbnail, without the words above and below it."""
+    card = card_of(name).image
+    drawing = card.crop((0, card.height * 105 // 512, card.width, card.height * 460 // 512))
+    ground = drawing.getpixel((0, 0))
+    edges = ImageChops.difference(drawing, Image.new("RGB", drawing.size, ground)).getbbox()
+    drawing = ImageOps.expand(drawing.crop(edges), 40, ground)
+    return drawing.resize((900, round(900 * drawing.height / drawing.width)), Image.Resampling.LANCZOS)
+
+
+@rc_context(DARK)
+def riffusion() -> Image.Image:
+    """A sound as Riffusion would draw it, and the spectrogram of what is decoded from that picture."""
+    wave, _ = SOUNDS["bells"](np.random.default_rng(3), 5.12)
+    sound = torch.from_numpy(resample_poly(wave, RIFFUSION.sample_rate, SAMPLE_RATE))[None].float()
+    mel = RIFFUSION.spectrogram(sound)[0]
+    drawn = (1 - (mel.T.flip(0) / mel.max()) ** RIFFUSION_POWER).mul(255).round()
+    vocoder = GriffinLim(RIFFUSION).vocoder(0, drawn.shape[1])
+    heard = torch.cat([piece for _, piece in vocoder.pieces([riffusion_mel(drawn[None] / 255)], False)], 1)
+    spectrum = Spectrogram(RIFFUSION, drawn.shape[1])
+    spectrum.add(RIFFUSION.spectrogram(heard)[0], 0)
+    figure, (left, right) = _figure(4.6, 2)
+    left.imshow(drawn.numpy(), "gray", vmin=0, vmax=255, aspect="auto")
+    left.set(title="the picture, loud is dark", xlabel="pixel column", ylabel="pixel row")
+    right.imshow(decibels(spectrum) / 255, extent=(0, spectrum.seconds, RIFFUSION.bins, 0), aspect="auto")
+    right.set(title=f"decoded from it, 0 to -{DEPTH} dB", xlabel="time in seconds", ylabel="frequency in Hz")
+    hz = torch.tensor([200, 500, 1000, 2000, 4000, 8000])
+    rows = RIFFUSION.bins * (1 - hz_to_mel(hz, "htk") / hz_to_mel(torch.tensor(RIFFUSION.fmax), "htk"))
+    right.set_yticks(rows.tolist(), hz.tolist())
+    return _rendered(figure)
+
+
+def real_run() -> dict[str, Image.Image]:
+    """What the nodes of a real run show, and the loop that it saves, around its loop point."""
+    ids = {node["type"]: str(node["id"]) for node in workflow(RUN)["nodes"]}
+    with ExitStack() as stack:
+        server = start(stack)
+        result = ran(RUN, server)
+        pictures = {}
+        for name, kind in SHOWN.items():
+            (path,) = (file for file in server.files(result, "temp", ids[kind]) if file.suffix == ".png")
+            pictures[name] = Image.open(path).convert("RGB")
+        (path,) = server.files(result, node=ids[SAVED])
+        return pictures | {"loop": loop(path)}
+
+
+@rc_context(DARK)
+def loop(path: Path) -> Image.Image:
+    """The end of a saved sound and, behind it, its start."""
+    sound, rate = soundfile.read(path, always_2d=True)
+    count = round(AROUND * rate)
+    wave = np.concatenate([sound[-count:, 0], sound[:count, 0]])
+    figure, (axes,) = _figure(3.8, 1)
+    axes.plot((np.arange(2 * count) - count) / rate * 1000, wave, color=OVERLAP, lw=1.5)
+    axes.axvline(0, color=INK, ls="--")
+    axes.margins(x=0)
+    axes.grid(color=FAINT, alpha=0.2)
+    axes.set_title("end of the file", loc="left")
+    axes.set_title("its start", loc="right")
+    axes.set(xlabel="milliseconds from the loop point", ylabel="amplitude")
+    return _rendered(figure)
+
+
+def _figure(height: float, count: int) -> tuple[Figure, np.ndarray]:
+    """A figure as wide as the others, `height` in inches of 100 pixels, with `count` axes side by side."""
+    figure = Figure((WIDTH / 100, height), 100, layout="constrained")
+    return figure, figure.subplots(1, count, squeeze=False)[0]
+
+
+def _rendered(figure: Figure) -> Image.Image:
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
+
+
 def _image(picture: torch.Tensor) -> Image.Image:
     return Image.fromarray(picture[0].mul(255).round().byte().numpy())
 
 
-def main() -> None:
-    OUT.mkdir(parents=True, exist_ok=True)
-    drawn = {name: _image(picture) for name, picture in plans().items()}
-    drawn |= {"timeline.png": _image(timeline()), "joins.png": joins(), "reference.png": reference()}
-    drawn["focus.png"] = focus()
-    for name, image in drawn.items():
-        image.quantize(64).save(OUT / name, optimize=True)
-        print(OUT / name, image.size)
+FLAT = {draw.__name__: draw for draw in (plan, plan_loop, timeline, joins, reference, focus)}
+DRAWN = {
+    **FLAT,
+    "step": partial(diagram, "panorama_sd"),
+    "patch": partial(diagram, "panorama_from_patch"),
+    "merge": partial(diagram, "rival_merge_attend"),
+    "sync": partial(diagram, "rival_syncdiffusion"),
+    "riffusion": riffusion,
+}
+REAL = (*SHOWN, "loop")
+
+
+def main(names: list[str]) -> None:
+    unknown = sorted(set(names) - {*DRAWN, *REAL})
+    if unknown:
+        raise SystemExit(f"Expected names out of {', '.join([*DRAWN, *REAL])}; got {', '.join(unknown)}.")
+    names = names or [*DRAWN, *REAL]
+    real = real_run() if set(names) & set(REAL) else {}
+    for name in names:
+        image = real[name] if name in real else DRAWN[name]()
+        # median cut would spend its colours on a spectrogram's noise, and make large files
+        few = image.quantize(64) if name in FLAT else image.quantize(64, Image.Quantize.MAXCOVERAGE, kmeans=1)
+        few.save(OUT / f"{name}.png", optimize=True)
+        print(OUT / f"{name}.png", image.size, (OUT / f"{name}.png").stat().st_size)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

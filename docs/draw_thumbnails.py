@@ -367,7 +367,8 @@ def start(stack: ExitStack):
     return stack.enter_context(server)
 
 
-def sampled(name: str, server) -> Sound:
+def ran(name: str, server):
+    """The server's Result of a workflow, with STEPS steps and the prompt of PROMPTS; refuses what is not as drawn."""
     prompt = ui_to_api(workflow(name), server.object_info())
     sampler = next(node for node in prompt.values() if "positive" in node["inputs"] and "seed" in node["inputs"])
     sampler["inputs"]["steps"] = STEPS
@@ -379,9 +380,21 @@ def sampled(name: str, server) -> Sound:
     said = [text for _, text in result.texts]
     if len(plan_of(name)) > 1 and not any(f"{len(plan_of(name))} views" in text for text in said):
         raise SystemExit(f"{name}: the drawn plan is not the planner's ({said}).")
-    (path,) = server.files(result)
+    return result
+
+
+def sampled(name: str, server) -> Sound:
+    (path,) = server.files(ran(name, server))
     clip = server.base / "input" / "clip.wav"
     return Sound(spectrum_of(path), spectrum_of(clip) if name == "audio_from_clip" else None)
+
+
+def card_of(name: str, *sound: Sound) -> Card:
+    """The card, drawn; a real run's also takes its sound."""
+    title, subtitle, model, draw = (CARDS | HEARD)[name]
+    card = Card(title, subtitle, name in HEARD, model)
+    draw(name, card, *sound)
+    return card
 
 
 def main(names: list[str], out: Path) -> None:
@@ -391,14 +404,11 @@ def main(names: list[str], out: Path) -> None:
     with ExitStack() as stack:
         server = None
         for name in names or [*CARDS, *HEARD]:
-            title, subtitle, model, draw = (CARDS | HEARD)[name]
-            card = Card(title, subtitle, name in HEARD, model)
+            sound = ()
             if name in HEARD:
                 server = server or start(stack)
-                draw(name, card, sampled(name, server))
-            else:
-                draw(name, card)
-            picture = card.jpeg()
+                sound = (sampled(name, server),)
+            picture = card_of(name, *sound).jpeg()
             (out / f"{name}.jpg").write_bytes(picture)
             print(out / f"{name}.jpg", len(picture), flush=True)
 

@@ -119,6 +119,11 @@ def test_the_page_tells_every_output_with_its_unit(node_id, language):
 
 
 @pages
+def test_the_page_shows_what_the_node_makes_or_does_in_a_picture(node_id, language):
+    assert any(picture for picture, _, _ in LINK.findall(page(node_id, language)))
+
+
+@pages
 def test_links_and_pictures_exist(node_id, language):
     for picture, words, address in LINK.findall(page(node_id, language)):
         assert words
