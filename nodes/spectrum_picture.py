@@ -24,8 +24,7 @@ def spectrum_picture(canvas: Canvas, found: Measured, reference: torch.Tensor | 
     add a row.
     """
     rows = 2 if steps else 1
-    figure = Figure((WIDTH, rows * HEIGHT), DPI, facecolor=BACK)
-    figure.subplots_adjust(0.06, 0.13 / rows, 0.99, 1 - 0.08 / rows, wspace=0.2, hspace=0.27)
+    figure = Figure((WIDTH, rows * HEIGHT), DPI, facecolor=BACK, layout="constrained")
     agg = FigureCanvasAgg(figure)
     axes = figure.subplots(rows, 3, squeeze=False)
     curves = _curves_of(found, reference)
