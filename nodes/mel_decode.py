@@ -162,7 +162,7 @@ class SaFaMelDecode(io.ComfyNode):
         views = plan.views if plan is not None and marks else None
         column = 0.0 if views is None else sound.shape[-1] / rate / views.length
         picture = torch.cat([spectrogram_picture(spectrum, title, views, column) for spectrum in spectra])
-        text = "; ".join([title, *said])
+        text = "\n".join([title, *said])  # the page breaks long lines within words
         show_text(cls.hidden, text)
         shown = {**ui.PreviewImage(picture, cls=cls).as_dict(), **ui.PreviewText(text).as_dict()}
         return io.NodeOutput({"waveform": sound, "sample_rate": rate}, picture, ui=shown)

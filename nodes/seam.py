@@ -78,6 +78,7 @@ class SaFaRollHalf(io.ComfyNode):
                     "audio", optional=True, tooltip="A looping sound of mono, stereo or more channels. Or an image."
                 ),
                 io.Image.Input("image", optional=True, tooltip="A looping picture, one or more. Or audio."),
+                io.Custom("AUDIO_UI").Input("audioUI", optional=True, tooltip="Plays the rolled sound."),
             ],
             outputs=[
                 io.Audio.Output(display_name="audio", tooltip="The sound, rolled; nothing runs on it for a picture."),
@@ -90,7 +91,7 @@ class SaFaRollHalf(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, axis, audio=None, image=None) -> io.NodeOutput:
+    def execute(cls, axis, audio=None, image=None, audioUI=None) -> io.NodeOutput:
         if (audio is None) == (image is None):
             raise ValueError(f"{NAME}: expected audio or an image, got {'neither' if audio is None else 'both'}.")
         if audio is None:
@@ -99,6 +100,6 @@ class SaFaRollHalf(io.ComfyNode):
         else:
             rolled, picture, score, info = roll_sound(audio)
             player = ui.PreviewAudio(rolled, cls=cls).as_dict()
-        show_text(cls.hidden, info)
+        show_text(cls.hidden, info.replace("; ", "\n"))  # the page breaks long lines within words
         shown = {**ui.PreviewImage(picture, cls=cls).as_dict(), **player, **ui.PreviewText(info).as_dict()}
         return io.NodeOutput(rolled, picture, score, info, ui=shown)

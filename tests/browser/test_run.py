@@ -11,6 +11,7 @@ from safa_pack.tests.browser.comfy_page import COVERED
 
 pytestmark = pytest.mark.browser
 RUN_TIME = 300000  # ms
+FOLDER = run.ROOT / "workflows"
 # watches the whole run: totals: the bar over the queue, in percent; steps: of the sampler; bar: on its node, 0 to 1
 WATCH = """() => {
     const seen = window.seen = {totals: [], steps: [], bar: [], previews: 0, end: null}
@@ -25,6 +26,11 @@ WATCH = """() => {
         note(seen.totals, document.body.innerText.match(/Total:\\s*(\\d+)%/)?.[1])
         note(seen.bar, sampler().progress)
     }, 100)
+}"""
+ENDS = """() => {
+    window.seen = {end: null}
+    app.api.addEventListener('execution_success', () => seen.end = 'success')
+    app.api.addEventListener('execution_error', ({detail}) => seen.end = detail.exception_message)
 }"""
 PICTURE = "const picture = node.imgs?.[0]; return picture?.naturalWidth ? [picture.naturalWidth, picture.src] : null"
 SAMPLED = "return node.imgs?.[0]?.naturalWidth > 0"
@@ -130,6 +136,23 @@ def test_the_help_panel_shows_the_node_s_page(comfy):
     comfy.page.get_by_text(page.split("\n\n")[1].replace("\n", " ")).wait_for()
     picture = comfy.page.locator("img[src$='plan.png']").element_handle()
     comfy.page.wait_for_function("picture => picture.naturalWidth > 0", arg=picture)
+
+
+@pytest.mark.parametrize(
+    ("name", "player", "seconds"), [("seam_check", "SaFaRollHalf", 24), ("audio_timeline", None, 30)]
+)
+def test_what_the_results_take_covers_no_other_node_and_a_seam_can_be_heard(comfy, name, player, seconds):
+    comfy.drop(FOLDER / f"{name}.json")
+    comfy.set_widget("SaFaSampler", "steps", 2)
+    comfy.page.evaluate(ENDS)
+    comfy.run()
+    assert ended(comfy) == "success"
+    for node in filter(None, (player, "SaFaSaveLoop")):
+        comfy.wait_for_node(node, SOUND)
+        assert comfy.of_node(node, SOUND)[1] == pytest.approx(seconds, abs=0.01)
+    comfy.fit()
+    comfy.page.wait_for_timeout(1000)  # nodes grow with their pictures
+    assert comfy.page.evaluate(COVERED) == []
 
 
 def test_a_mistake_is_shown_on_the_node_with_what_to_do(comfy):

@@ -68,7 +68,7 @@ NODES = {
     ),
     "SaFaRollHalf": (
         "Roll by Half (Seam Check)",
-        "axis:COMBO=auto (audio:AUDIO) (image:IMAGE)",
+        "axis:COMBO=auto (audio:AUDIO) (image:IMAGE) (audioUI:AUDIO_UI)",
         "audio:AUDIO image:IMAGE score:FLOAT info:STRING",
     ),
 }
