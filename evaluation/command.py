@@ -159,14 +159,17 @@ def autocast_facts(runs, model: PocketModel, network) -> dict:
 
 
 def main(argv: list[str]) -> int:
-    if "--pocket" not in argv:
-        from .paper.command import main as paper
+    """Exit code; what goes wrong is told in one sentence."""
+    if "--pocket" in argv:
+        read, work = arguments, evaluate
+    else:
+        from .paper import command as paper
 
-        return paper(argv)
-    options = arguments(argv)
+        read, work = paper.arguments, paper.evaluate
+    options = read(argv)
     options.given = argv
     try:
-        evaluate(options)
+        work(options)
     except ValueError as error:
         sentence = str(error)
     except KeyboardInterrupt:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 import textwrap
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -235,20 +234,3 @@ def differences(paper: Part, job: Job, seeds: int) -> list[str]:
     if model.prompts:
         said.append("This model imitates a synthesiser: its figures show that everything runs, and how long it takes.")
     return said + [f"{row.title}: no LPIPS backbone was there." for row in part.rows if row.method == "sync_gram"]
-
-
-def main(argv: list[str]) -> int:
-    options = arguments(argv)
-    options.given = argv
-    try:
-        evaluate(options)
-    except ValueError as error:
-        sentence = str(error)
-    except KeyboardInterrupt:
-        sentence = "Interrupted; run it again to go on."
-    except OSError as error:
-        sentence = f"{error.strerror}: {error.filename}."
-    else:
-        return 0
-    print(f"evaluation: {sentence}", file=sys.stderr)
-    return 1
