@@ -79,10 +79,20 @@ class ComfyPage:
         card = dialog.get_by_test_id(f"template-workflow-{name}")
         title = card.locator("h3").inner_text()
         self.page.evaluate(MARK)
-        card.click()
-        dialog.wait_for(state="detached")
+        for _ in range(4):  # the page passes over a click that comes while its list is still being filled
+            card.click()
+            if self._closes(dialog):
+                break
         self._opened(name)
         return title
+
+    def _closes(self, dialog, seconds=20):
+        """Whether it does, within so many seconds."""
+        for _ in range(5 * seconds):
+            if not dialog.is_visible():
+                return True
+            self.page.wait_for_timeout(200)
+        return False
 
     def templates(self):
         """The dialog, at the pack's own page."""
