@@ -23,7 +23,7 @@ def measure(model, method: str, steps: int, eta: float, classes: tuple[str, ...]
     from safa_pack.evaluation.methods import METHODS
     from safa_pack.evaluation.protocol import Arm, Piece, Protocol
     from safa_pack.evaluation.work import task
-    from safa_pack.safa_core.spectrum import middle_regions, overlap_regions
+    from safa_pack.safa_core.measures.spectrum import middle_regions, overlap_regions
 
     arm = Arm(method)
     protocol = Protocol("deficit", "deficit", (arm,), steps=steps, eta=eta)

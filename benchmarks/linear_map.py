@@ -47,8 +47,8 @@ class TrainedVAE:
     def _learn(self, steps):
         import torch
 
-        from safa_pack.nodes.live_spectrogram import LOUDEST, QUIETEST
-        from safa_pack.safa_core.linear_map import synthetic_spectrograms
+        from safa_pack.nodes.audio.live_spectrogram import LOUDEST, QUIETEST
+        from safa_pack.safa_core.measures.linear_map import synthetic_spectrograms
 
         optimizer = torch.optim.Adam(self.first_stage_model.parameters(), 1e-3)
         for step in range(steps):
@@ -64,8 +64,8 @@ class TrainedVAE:
 
 
 def report(name: str, vae) -> None:
-    from safa_pack.nodes.live_spectrogram import fit_linear_map, synthetic_latents
-    from safa_pack.safa_core.linear_map import downsample, explained
+    from safa_pack.nodes.audio.live_spectrogram import fit_linear_map, synthetic_latents
+    from safa_pack.safa_core.measures.linear_map import downsample, explained
 
     start = time.perf_counter()
     found = fit_linear_map(vae)
@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=0, metavar="STEPS", help="also try a VAE trained here")
     options = parser.parse_args()
     import_host()
-    from safa_pack.nodes.audio_loader import load_audio_model
+    from safa_pack.nodes.audio.loader import load_audio_model
     from safa_pack.tests import tiny_audio
 
     print(ROW.format("family", "channels", "R2", "held out", "fit"))

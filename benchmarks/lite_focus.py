@@ -41,9 +41,9 @@ def slim_audioldm2(width: int, layers: int):
     """The host's MODEL; heads as wide as in the published UNet."""
     import torch
 
-    from safa_pack.nodes.audio_families import AudioParts, Mel
-    from safa_pack.nodes.audio_model import host_model
-    from safa_pack.nodes.audio_unet import AudioLDM2UNet
+    from safa_pack.nodes.audio.diffusers_layout import AudioParts, Mel
+    from safa_pack.nodes.audio.model import host_model
+    from safa_pack.nodes.audio.unet import AudioLDM2UNet
     from safa_pack.tests import tiny_audio
 
     torch.manual_seed(0)
@@ -67,7 +67,7 @@ def prompt():
     """Conditioning of the published widths: GPT-2's eight tokens and a few of T5."""
     import torch
 
-    from safa_pack.nodes.audio_text import GENERATED
+    from safa_pack.nodes.audio.text import GENERATED
 
     return [[torch.randn(1, 8, 768), {GENERATED: torch.randn(1, 12, 1024)}]]
 
@@ -89,7 +89,7 @@ class SelfAttentionClock:
     """Seconds spent in the self-attention layers of a diffusers UNet, by downsampling."""
 
     def __init__(self, unet):
-        from safa_pack.nodes.lite_focus import diffusers_levels
+        from safa_pack.nodes.rivals.lite_focus import diffusers_levels
 
         self.seconds, self.handles = {}, []
         for name, factor in diffusers_levels(unet).items():
@@ -115,7 +115,7 @@ class SelfAttentionClock:
 def measure(options) -> dict:
     import torch
 
-    from safa_pack.nodes.lite_focus import SaFaLiteFocus
+    from safa_pack.nodes.rivals.lite_focus import SaFaLiteFocus
 
     torch.set_num_threads(options.threads)
     columns, plain = round(options.seconds * RATE), slim_audioldm2(options.width, options.layers)

@@ -28,8 +28,8 @@ COMPARED = 10  # minutes
 
 def vae():
     """As SaFa Audio Model Loader returns it."""
-    from safa_pack.nodes.audio_families import Mel
-    from safa_pack.nodes.audio_vae import AudioVAE
+    from safa_pack.nodes.audio.diffusers_layout import Mel
+    from safa_pack.nodes.audio.vae import AudioVAE
     from safa_pack.tests import tiny_audio
 
     parts = SimpleNamespace(name="tiny", vae=tiny_audio.vae(5), vocoder=tiny_audio.vocoder(6), mel=Mel())
@@ -40,8 +40,8 @@ def measure(minutes: float, window: float, loop: bool) -> dict:
     """Decode so many minutes; memory in MB."""
     import torch
 
-    from safa_pack.nodes.mel_decoder import decode_mel
-    from safa_pack.nodes.spectrogram_picture import spectrogram_picture
+    from safa_pack.nodes.decode.sound_decoder import decode_mel
+    from safa_pack.nodes.decode.spectrogram_picture import spectrogram_picture
 
     model, columns = vae(), round(minutes * 60 * 25)
     _, warm, _ = decode_mel(model, torch.randn(1, 8, 100, 16), loop)

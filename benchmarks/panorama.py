@@ -60,7 +60,7 @@ def import_host():
 def patched_model(kind: str, overlap: float):
     """The slim SD1.5 prepared for one method."""
     from safa_pack.nodes.canvas import Canvas, Guide
-    from safa_pack.nodes.patch import JointPatch
+    from safa_pack.nodes.joint.patch import JointPatch
     from safa_pack.safa_core import AverageJoin, SwapJoin, plan_views
     from safa_pack.tests.tiny_models import sd15
 

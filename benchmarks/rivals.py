@@ -73,9 +73,9 @@ def slim_vae():
 def prepared(method: str, shrink: int, backbone: str):
     """(Canvas, MODEL) of a method whose first step of two is of its first kind."""
     from safa_pack.nodes.canvas import Canvas, Guide
-    from safa_pack.nodes.merge_attend import SaFaMergeAttend
-    from safa_pack.nodes.sampler import SaFaModelPatch
-    from safa_pack.nodes.sync_gradient import SaFaSyncGradient
+    from safa_pack.nodes.joint.sampler import SaFaModelPatch
+    from safa_pack.nodes.rivals.merge_attend import SaFaMergeAttend
+    from safa_pack.nodes.rivals.sync_diffusion import SaFaSyncGradient
     from safa_pack.safa_core import AverageJoin, SwapJoin, plan_views
     from safa_pack.tests.tiny_models import sd15
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from ..safa_core import ViewPlan
-from ..safa_core.spectrum import (
+from ..safa_core.measures.spectrum import (
     centred,
     cut,
     high_frequency_deficit,

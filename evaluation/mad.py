@@ -10,7 +10,7 @@ from functools import partial
 import torch
 
 from ..safa_core import AverageJoin, ViewPlan, joint_denoise
-from ..safa_core.merge import CanvasTokens, token_plan
+from ..safa_core.methods.merge_attend import CanvasTokens, token_plan
 from .model import PocketModel
 from .sampling import Task, ddim_step
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from ..safa_core.mel import MelScale
+from ..safa_core.sound.mel import MelScale
 
 MEL = MelScale(sample_rate=16000, bins=64, hop=160, fmin=0, fmax=8000)
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")

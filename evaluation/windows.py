@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..safa_core import ViewPlan
-from ..safa_core.spectrum import centred, overlap_regions
+from ..safa_core.measures.spectrum import centred, overlap_regions
 
 
 def evenly(items, count: int) -> list:

@@ -9,7 +9,7 @@ from functools import cache
 import torch
 
 from ..safa_core import ViewPlan
-from ..safa_core.spectrum import cut
+from ..safa_core.measures.spectrum import cut
 from ..training.sounds import CLASSES, clip
 from .classifier import Classifier, held_out
 from .methods import method

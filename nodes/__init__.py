@@ -2,21 +2,21 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from .audio_loader import SaFaAudioModelLoader
-from .lite_focus import SaFaLiteFocus
-from .loop_decode import SaFaLoopDecode
-from .mel_decode import SaFaMelDecode
-from .merge_attend import SaFaMergeAttend
-from .operators import SaFaOverlapAverage, SaFaReferenceSwap, SaFaSelfLoopSwap
-from .planner import SaFaSubviewPlanner
-from .record_steps import SaFaRecordSteps
-from .riffusion_decode import SaFaRiffusionDecode
-from .sampler import SaFaModelPatch, SaFaSampler
-from .save_loop import SaFaSaveLoop
-from .seam import SaFaRollHalf
-from .spectrum_report import SaFaSpectrumReport
-from .sync_gradient import SaFaSyncGradient
-from .timeline import SaFaPromptTimeline
+from .audio.loader import SaFaAudioModelLoader
+from .decode.loop_decode import SaFaLoopDecode
+from .decode.mel_decode import SaFaMelDecode
+from .decode.riffusion_decode import SaFaRiffusionDecode
+from .decode.save_loop import SaFaSaveLoop
+from .joint.operators import SaFaOverlapAverage, SaFaReferenceSwap, SaFaSelfLoopSwap
+from .joint.planner import SaFaSubviewPlanner
+from .joint.prompt_timeline import SaFaPromptTimeline
+from .joint.sampler import SaFaModelPatch, SaFaSampler
+from .report.record_steps import SaFaRecordSteps
+from .report.roll_half import SaFaRollHalf
+from .report.spectrum_report import SaFaSpectrumReport
+from .rivals.lite_focus import SaFaLiteFocus
+from .rivals.merge_attend import SaFaMergeAttend
+from .rivals.sync_diffusion import SaFaSyncGradient
 
 NODES = [
     SaFaSubviewPlanner,

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..safa_core.mel import MelScale
+from ..safa_core.sound.mel import MelScale
 from .sounds import SAMPLE_RATE, clip
 
 MEL = MelScale(sample_rate=SAMPLE_RATE, bins=64, hop=160, fmin=0.0, fmax=8000.0)  # AudioLDM's

@@ -29,9 +29,9 @@ class AudioModel(WindowModel):
         import_host()
         from transformers import logging
 
-        from ...nodes.audio_families import audio_parts
-        from ...nodes.audio_model import _latent_format, sampling_settings
-        from ...nodes.audio_vae import AudioVAE
+        from ...nodes.audio.diffusers_layout import audio_parts
+        from ...nodes.audio.model import _latent_format, sampling_settings
+        from ...nodes.audio.vae import AudioVAE
 
         logging.disable_progress_bar()
         parts = audio_parts(folder)
@@ -57,7 +57,7 @@ class AudioModel(WindowModel):
     @torch.no_grad()
     def encode(self, prompts: list[str]) -> tuple[torch.Tensor, ...]:
         """As `forward` takes them: a vector [B, D], tokens and mask, or AudioLDM2's tokens and T5's with their mask."""
-        from ...nodes.audio_text import GENERATED
+        from ...nodes.audio.text import GENERATED
 
         made = [self.text.encode_token_weights(self.tokenizer.tokenize_with_weights(prompt)) for prompt in prompts]
         if len(made[0]) == 3:
@@ -78,7 +78,7 @@ class AudioModel(WindowModel):
     @torch.inference_mode()
     def decode(self, latents: torch.Tensor, loop: bool) -> torch.Tensor:
         """By Mel Decode: a vocoder where the folder has one, else Griffin-Lim."""
-        from ...nodes.mel_decoder import decode_mel
+        from ...nodes.decode.sound_decoder import decode_mel
 
         return decode_mel(self.vae, latents.transpose(-1, -2) / self.scaling, loop)[0][:, 0].cpu()
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from ...safa_core import ReferenceGuide, SwapJoin
-from ...safa_core.merge import is_aligned
+from ...safa_core.methods.merge_attend import is_aligned
 from . import sync
 from .config import Part, Row, plan
 from .model import WindowModel

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from ...safa_core import AverageJoin, joint_denoise
-from ...safa_core.perceptual import gram_distance, gram_matrix
-from ...safa_core.sync import SyncSchedule, anchor_view, view_shifts
+from ...safa_core.methods.perceptual import gram_distance, gram_matrix
+from ...safa_core.methods.sync_diffusion import SyncSchedule, anchor_view, view_shifts
 from ..sampling import Task, ddim_step
 from ..scores.pictures import LPIPS
 from .config import Row

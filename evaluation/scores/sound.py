@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ...safa_core.mel import MelScale
+from ...safa_core.sound.mel import MelScale
 
 SHORTEST, LONGEST = 1.0, 11.0  # seconds: the classifiers know clips of 10 s
 MEL = MelScale(sample_rate=16000, bins=64, hop=160, fmin=0, fmax=8000)  # AudioLDM's

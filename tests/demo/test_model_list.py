@@ -9,8 +9,8 @@ import pytest
 import folder_paths
 
 from safa_pack import run
-from safa_pack.nodes import audio_files
-from safa_pack.nodes.audio_loader import SaFaAudioModelLoader
+from safa_pack.nodes.audio import folder as audio_files
+from safa_pack.nodes.audio.loader import SaFaAudioModelLoader
 
 pytestmark = pytest.mark.host
 OWN = {"unet": ["d", "UNet2DConditionModel"], "text_encoder": ["t", "T5EncoderModel"], "vae": ["d", "AutoencoderKL"]}

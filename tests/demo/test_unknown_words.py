@@ -3,7 +3,7 @@
 import pytest
 from transformers import AutoTokenizer
 
-from safa_pack.nodes.audio_text import FEW_WORDS, TextTokenizer, told_unknown, unknown_words
+from safa_pack.nodes.audio.text import FEW_WORDS, TextTokenizer, told_unknown, unknown_words
 from safa_pack.tests import tiny_audio
 from safa_pack.tests.demo.stand_in import WORDS, word_tokenizer
 

@@ -13,7 +13,7 @@ from safa_pack.evaluation.paper.model import fingerprint, open_model
 from safa_pack.evaluation.protocol import Arm, Protocol
 from safa_pack.evaluation.sampling import Task, ddim_step
 from safa_pack.safa_core import ReferenceGuide, SwapJoin, ViewPlan, joint_denoise, plan_views
-from safa_pack.safa_core.perceptual import gram_distance, gram_matrix
+from safa_pack.safa_core.methods.perceptual import gram_distance, gram_matrix
 from safa_pack.tests.evaluation import tiny_pictures
 
 pytestmark = pytest.mark.core

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from safa_pack.evaluation import metrics
 from safa_pack.evaluation.scores import SCORES, Measures, Samples, averaged, pictures, sound
-from safa_pack.safa_core.mel import MelScale
+from safa_pack.safa_core.sound.mel import MelScale
 from safa_pack.tests.evaluation import tiny_backbones as tiny
 
 pytestmark = pytest.mark.core

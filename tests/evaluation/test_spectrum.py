@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from safa_pack.safa_core import swap_pattern
-from safa_pack.safa_core.spectrum import high_frequency_deficit, radial_spectrum, relative, top_third
+from safa_pack.safa_core.measures.spectrum import high_frequency_deficit, radial_spectrum, relative, top_third
 
 pytestmark = pytest.mark.core
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from safa_pack.evaluation import windows
-from safa_pack.safa_core import plan_views, spectrum
+from safa_pack.safa_core import plan_views
+from safa_pack.safa_core.measures import spectrum
 
 pytestmark = pytest.mark.core
 

@@ -17,7 +17,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from safa_pack.safa_core.mel import mel_filterbank
+from safa_pack.safa_core.sound.mel import mel_filterbank
 
 WORDS = "<s> <pad> </s> <unk> rain on a roof far bells skyline at night".split()
 TEXT = {

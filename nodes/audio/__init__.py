@@ -1,0 +1,1 @@
+"""Audio models from their folders: text encoders, UNet, VAE and vocoder as the host's CLIP, MODEL and VAE."""

@@ -1,0 +1,112 @@
+"""The spectrogram taking shape while the host samples: Eq. 5 as factors of a latent format.
+
+The host's previewer maps latent channels to colours with `latent_rgb_factors` of the model's latent format; for a mel
+VAE these are the linear map, fitted when the first preview is asked for, and once per VAE.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+from collections.abc import Callable
+
+import torch
+
+import comfy.model_management
+from comfy.latent_formats import LatentFormat
+
+from ...safa_core.measures.linear_map import LinearMap, synthetic_spectrograms
+from ...safa_core.measures.linear_map import fit_linear_map as least_squares
+
+CLIPS, COLUMNS = 8, 64  # what is encoded for the fit: clips, and latent columns of each
+# ln of mel magnitudes at brightness 0, where AudioLDM clamps, and at brightness 1
+QUIETEST, LOUDEST = math.log(1e-5), 2.0
+# Red, green, blue = slope * brightness + offset, cut to 0 ... 1: dark blue, violet, rose, white.
+RAMPS = ((1.9, -0.2), (1.7, -0.65), (1.0, 0.12))
+WIDTH, ASPECT = 512, 4  # pixels of the picture at most (the host's own limit), and how much wider than high
+
+_maps: dict[str, LinearMap] = {}
+
+
+class SpectrogramLatent(LatentFormat):
+    """Latents [B, C, ...] of a mel VAE with time along `long_axis` and frequency, low first, along the other.
+
+    fit: gives the LinearMap from the VAE's latents (before `process_in`) to brightness 0 ... 1; None for no preview.
+    """
+
+    latent_channels = 8
+    latent_dimensions = 2
+    long_axis = 2
+    fit: Callable[[], LinearMap] | None = None
+    linear_map: LinearMap | None = None
+
+    @property
+    def latent_rgb_factors(self) -> list[list[float]] | None:
+        found = self._fitted()
+        # the previewer maps v to (v + 1) / 2
+        return found and [[2 * slope * w / self.scale_factor for slope, _ in RAMPS] for w in found.weights]
+
+    @property
+    def latent_rgb_factors_bias(self) -> list[float] | None:
+        found = self._fitted()
+        return found and [2 * (slope * found.bias + offset) - 1 for slope, offset in RAMPS]
+
+    def latent_rgb_factors_reshape(self, latents: torch.Tensor) -> torch.Tensor:
+        """The first latent as a picture [1, C, rows, columns]: time to the right, low frequencies at the bottom.
+
+        Eq. 5 is linear, so latents of a long canvas are averaged to the picture's width before they are mapped.
+        """
+        picture = latents[:1].float().movedim(self.long_axis, 3).flip(2)
+        rows, width = picture.shape[2], min(WIDTH, picture.shape[3])
+        picture = torch.nn.functional.adaptive_avg_pool2d(picture, (rows, width))
+        return picture.repeat_interleave(max(1, width // (ASPECT * rows)), dim=2)
+
+    def _fitted(self) -> LinearMap | None:
+        if self.linear_map is None and self.fit is not None:
+            try:
+                self.linear_map = self.fit()
+            except comfy.model_management.OOM_EXCEPTION:
+                logging.warning("SaFa: too little memory to fit the live spectrogram; sampling goes on without it.")
+            self.fit = None  # it holds the VAE
+        return self.linear_map
+
+
+def with_live_spectrogram(model, fit: Callable[[], LinearMap]):
+    """Give a MODEL whose latent format is a SpectrogramLatent its map; all clones of the model share it.
+
+    fit: such as `lambda: fit_linear_map(vae)`, called when the first preview is asked for. The previewer reads the
+    loaded model's own latent format, no object patch of a clone, so the map is set there.
+    """
+    model.model.latent_format.fit = fit
+    return model
+
+
+def fit_linear_map(vae) -> LinearMap:
+    """The map from a mel VAE's latents to brightness; kept in memory by the VAE's weights.
+
+    vae: has `mel_to_latent`, `mel_bins`, `frames_per_column`, `latent_axis` (time), `log` and `first_stage_model`.
+    """
+    key = weights_key(vae.first_stage_model)
+    if key not in _maps:
+        _maps[key] = least_squares(*synthetic_latents(vae))
+        logging.info(f"SaFa: the live spectrogram's linear map explains {_maps[key].r2:.1%} of the mel spectrogram.")
+    return _maps[key]
+
+
+@torch.no_grad()
+def synthetic_latents(vae, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """(latents [B, C, T, F], brightness [B, frames, bins]) of synthetic clips."""
+    brightness = synthetic_spectrograms(CLIPS, COLUMNS * vae.frames_per_column, vae.mel_bins, seed)
+    mel = QUIETEST + (LOUDEST - QUIETEST) * brightness
+    latents = vae.mel_to_latent(mel / math.log(10) if vae.log == "log10" else mel)
+    return latents.movedim(vae.latent_axis, 2), brightness
+
+
+def weights_key(module: torch.nn.Module) -> str:
+    """A hash of all weights."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in module.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

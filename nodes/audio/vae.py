@@ -1,0 +1,183 @@
+"""VAE and vocoder of the audio families as the host's VAE: latents to sound and back, by way of a mel spectrogram."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+import comfy.model_management
+import comfy.model_patcher
+import comfy.sd
+import comfy.utils
+
+from ...safa_core.sound.mel import MelScale
+from .diffusers_layout import AudioParts
+from .host_ops import use_host_ops
+
+LOGS = {"ln": torch.log, "log10": torch.log10}
+
+
+class Held(torch.nn.Module):
+    """A library's model for the host's patcher, which writes `device` on what it holds: a read-only property there."""
+
+    def __init__(self, model: torch.nn.Module):
+        super().__init__()
+        self.model = model
+
+
+class AudioVAE(comfy.sd.VAE):
+    """For VAE Decode Audio, VAE Encode Audio and Mel Decode.
+
+    Latents [B, C, T, F] are unscaled, as everywhere in ComfyUI outside the sampler: the pipelines' division by the
+    VAE's scaling factor is `process_out` of the MODEL's latent format.
+
+    audio_sample_rate, fmin, fmax in Hz; hop, n_fft in samples per mel frame; frames_per_column: mel frames per
+    latent column; latent_axis: which dimension of a latent is time; vocoder: None where the model has none.
+    """
+
+    latent_axis = 2
+
+    def __init__(self, parts: AudioParts):
+        mel, manage = parts.mel, comfy.model_management
+        self.name, self.first_stage_model, self.vocoder = parts.name, parts.vae, parts.vocoder
+        self.audio_sample_rate, self.hop, self.n_fft = mel.sampling_rate, mel.hop_length, mel.n_fft
+        self.mel_bins, self.fmin, self.fmax, self.log = mel.n_mels, mel.fmin, mel.fmax, mel.log
+        self.frames_per_column = 2 ** (len(parts.vae.config.block_out_channels) - 1)
+        self.latent_channels, self.latent_dim = parts.vae.config.latent_channels, 2
+        self.upscale_ratio = self.downscale_ratio = self.frames_per_column
+        self.output_channels, self.size, self.disable_offload, self.not_video = 1, None, False, False
+        self.extra_1d_channel = self.upscale_index_formula = self.downscale_index_formula = None
+        self.device, self.output_device = manage.vae_device(), manage.intermediate_device()
+        self.working_dtypes = [torch.float32]
+        self.vae_dtype = manage.vae_dtype(self.device, self.working_dtypes)
+        self.patcher = self._patcher(self.first_stage_model)
+        self.vocoder_patcher = None if self.vocoder is None else self._patcher(self.vocoder)
+
+    def _patcher(self, module):
+        torch.nn.Module.to(module, self.vae_dtype)
+        use_host_ops(module, self.vae_dtype, None)
+        comfy.model_management.archive_model_dtypes(module)
+        offload = comfy.model_management.vae_offload_device()
+        return comfy.model_patcher.CoreModelPatcher(Held(module), load_device=self.device, offload_device=offload)
+
+    def load(self, memory_required: float = 0) -> None:
+        """Bring VAE and vocoder to the device, with `memory_required` bytes left beside them."""
+        patchers = [p for p in (self.patcher, self.vocoder_patcher) if p is not None]
+        comfy.model_management.load_models_gpu(patchers, memory_required=memory_required)
+
+    def memory_used_decode(self, shape, dtype) -> float:
+        """Bytes for a latent [B, C, T, F]: the host's figure for an AutoencoderKL, per pixel of the spectrogram."""
+        pixels = shape[2] * shape[3] * self.frames_per_column**2
+        return 2178 * pixels * comfy.model_management.dtype_size(dtype)
+
+    def memory_used_encode(self, shape, dtype) -> float:
+        """Bytes for a mel spectrogram [B, 1, frames, bins]."""
+        return 1767 * shape[2] * shape[3] * comfy.model_management.dtype_size(dtype)
+
+    def memory_used_vocoder(self, frames: int) -> float:
+        """Bytes for `frames` mel frames: about six tensors of the widest level live at once."""
+        config, rate, widest = self.vocoder.config, 1, 0
+        for level, up in enumerate(config.upsample_rates):
+            rate *= up
+            widest = max(widest, rate * config.upsample_initial_channel // 2 ** (level + 1))
+        return 6 * frames * widest * comfy.model_management.dtype_size(self.vae_dtype)
+
+    def check_latent(self, latent: torch.Tensor) -> None:
+        """Refuse what this VAE did not make (ValueError)."""
+        rows = self.mel_bins // self.frames_per_column
+        shape = list(latent.shape)
+        if latent.ndim != 4 or shape[1] != self.latent_channels or shape[3] != rows or shape[2] < 1:
+            raise ValueError(
+                f"{self.name}: expected a latent [batch, {self.latent_channels}, time, {rows}], got {shape}; this "
+                "latent is empty or of another model."
+            )
+
+    def latent_to_mel(self, latent: torch.Tensor) -> torch.Tensor:
+        """Latent [B, C, T, F] -> log-mel [B, T * frames_per_column, mel_bins], float32 on the VAE's device."""
+        self.check_latent(latent)
+        memory = self.memory_used_decode(latent.shape, self.vae_dtype)
+        comfy.model_management.load_models_gpu([self.patcher], memory_required=memory)
+        return torch.cat([self._decoded(one) for one in latent.split(1)])
+
+    def _decoded(self, latent) -> torch.Tensor:
+        latent = latent.to(self.device, self.vae_dtype)
+        return self.first_stage_model.decode(latent, return_dict=False)[0][:, 0].float()
+
+    def mel_to_latent(self, mel: torch.Tensor) -> torch.Tensor:
+        """Log-mel [B, frames, mel_bins] -> the posterior's mode [B, C, frames / frames_per_column, F], float32."""
+        shape = list(mel.shape)
+        if mel.ndim != 3 or shape[2] != self.mel_bins or shape[1] < 1 or shape[1] % self.frames_per_column:
+            raise ValueError(
+                f"{self.name}: expected a mel spectrogram [batch, frames, {self.mel_bins}] with a multiple of "
+                f"{self.frames_per_column} frames, got {shape}."
+            )
+        memory = self.memory_used_encode((1, 1, *shape[1:]), self.vae_dtype)
+        comfy.model_management.load_models_gpu([self.patcher], memory_required=memory)
+        ones = mel[:, None].to(self.device, self.vae_dtype).split(1)
+        return torch.cat([self.first_stage_model.encode(one).latent_dist.mode().float() for one in ones])
+
+    def mel_to_audio(self, mel: torch.Tensor) -> torch.Tensor:
+        """Log-mel [B, frames, mel_bins] -> waveform [B, frames * hop], float32.
+
+        HiFi-GAN gives a few samples more (32 for AudioLDM's); the pipelines cut them too.
+        """
+        if self.vocoder is None:
+            raise ValueError(f"{self.name} has no vocoder; use Mel Decode, which has Griffin-Lim.")
+        memory = self.memory_used_vocoder(mel.shape[1])
+        comfy.model_management.load_models_gpu([self.vocoder_patcher], memory_required=memory)
+        ones = mel.to(self.device, self.vae_dtype).split(1)
+        return torch.cat([self.vocoder(one)[:, : mel.shape[1] * self.hop].float() for one in ones])
+
+    def audio_to_mel(self, audio: torch.Tensor) -> torch.Tensor:
+        """Waveform [B, samples] at audio_sample_rate -> log-mel [B, ceil(samples / hop), mel_bins].
+
+        As the families were trained: reflected edges, magnitudes, Slaney filters, clamped at 1e-5.
+        """
+        audio = F.pad(audio.float(), (0, -audio.shape[1] % self.hop))
+        window = torch.hann_window(self.n_fft, device=audio.device)
+        spectrum = torch.stft(audio, self.n_fft, self.hop, window=window, pad_mode="reflect", return_complex=True)
+        scale = MelScale(self.audio_sample_rate, self.mel_bins, self.hop, self.fmin, self.fmax, self.n_fft, self.n_fft)
+        mel = (scale.filterbank().to(audio) @ spectrum[..., : audio.shape[1] // self.hop].abs()).transpose(1, 2)
+        return LOGS[self.log](mel.clamp(min=1e-5))
+
+    def decode(self, samples_in: torch.Tensor, vae_options=None) -> torch.Tensor:
+        """Latent [B, C, T, F] -> waveform [B, samples, 1], as VAE Decode Audio takes it."""
+        return self._sound(self.latent_to_mel(samples_in))
+
+    def _sound(self, mel) -> torch.Tensor:
+        return self.mel_to_audio(mel).to(self.output_device)[..., None]
+
+    def decode_tiled(self, samples, tile_x=512, tile_y=None, overlap=64, tile_t=None, overlap_t=None) -> torch.Tensor:
+        """As `decode`, the VAE in windows of `tile_x` latent columns that fade into each other over `overlap`.
+
+        Not the whole decode's values: the VAE's GroupNorm and attention see one window at a time.
+        """
+        self.check_latent(samples)
+        window = [*samples.shape[:2], min(tile_x, samples.shape[2]), samples.shape[3]]
+        memory = self.memory_used_decode(window, self.vae_dtype)
+        comfy.model_management.load_models_gpu([self.patcher], memory_required=memory)
+        mel = comfy.utils.tiled_scale_multidim(
+            samples,
+            lambda part: self._decoded(part)[:, None],
+            tile=(tile_x, samples.shape[3]),
+            overlap=(min(overlap, tile_x // 2), 0),
+            upscale_amount=self.frames_per_column,
+            out_channels=1,
+            output_device=self.output_device,
+        )
+        return self._sound(mel[:, 0])
+
+    def encode(self, pixel_samples: torch.Tensor) -> torch.Tensor:
+        """Waveform [B, samples, channels] -> latent; channels are averaged, the last column filled with silence."""
+        if pixel_samples.ndim != 3 or pixel_samples.shape[1] <= self.n_fft // 2:
+            raise ValueError(
+                f"{self.name}: expected sound of more than {self.n_fft // 2} samples, got {list(pixel_samples.shape)} "
+                "[batch, samples, channels]."
+            )
+        audio = pixel_samples.mean(-1)
+        column = self.hop * self.frames_per_column
+        audio = F.pad(audio, (0, -audio.shape[1] % column))
+        return self.mel_to_latent(self.audio_to_mel(audio)).to(self.output_device)
+
+    def encode_tiled(self, pixel_samples, tile_x=None, tile_y=None, overlap=None, tile_t=None, overlap_t=None):
+        return self.encode(pixel_samples)

@@ -1,0 +1,1 @@
+"""Latents to sound and pictures, around loops too, and loops to files."""

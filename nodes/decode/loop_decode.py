@@ -1,0 +1,151 @@
+"""Loop VAE Decode: the picture of a loop, without a seam where its ends meet."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import torch
+
+from comfy_api.latest import io, ui
+
+from ...safa_core.sound.circular import circular, crop_ring, pad_ring, wrap_obstacle
+from ..node_text import show_text
+from ..sockets import CATEGORY, SaFaPlan
+
+NAME = "Loop VAE Decode"
+PADDING = 16  # latents from the other side, as wide as the overlap of the host's own tiled decode
+TEST_LONG, TEST_SHORT, TEST_ROLL = 16, 8, 5  # latents of the test picture, and how far it is rolled
+TILED_DECODES = ("decode_tiled_", "decode_tiled_1d", "decode_tiled_3d", "_decode_tiled_owned")
+
+
+def decode_loop(vae, latent: torch.Tensor, axis: int) -> tuple[torch.Tensor, str]:
+    """Decode a latent whose ends meet along `axis`.
+
+    vae:    the host's VAE; its own `decode` loads, batches, and falls back to tiles when memory runs out.
+    latent: [B, C, ...]; `axis` is counted from the back, -1 for the last dimension.
+    Returns the picture as `vae.decode` gives it (channels last, values 0 to 1) and one line on how it was decoded.
+    """
+    obstacle, error = _obstacle(vae, axis), 0.0
+    if obstacle is None:
+        error = _roll_error(vae, latent, axis)
+        if not error <= _rounding(vae.vae_dtype):
+            obstacle = f"a rolled test latent gave a picture that differs by {error:.2g}"
+    if obstacle is None:
+        picture, difference = _decode_circular(vae, latent, axis)
+        if difference is None:
+            dtype = str(vae.vae_dtype).removeprefix("torch.")
+            return picture, (
+                f"circular: exact but for rounding in {dtype} (a rolled test latent gave the rolled picture, "
+                f"differing by at most {error:.1g} of the value range)"
+            )
+        obstacle = "memory ran out and the host decoded in tiles"
+    else:
+        picture, difference = _decode_padded(vae.decode, latent, axis, axis - 1)
+    return picture, (
+        f"padded by {PADDING} latents from the other side and cropped, because {obstacle}; the two ends differ by at "
+        f"most {difference:.2g} of the value range where both were decoded"
+    )
+
+
+def _obstacle(vae, axis: int) -> str | None:
+    if vae.handles_tiling:
+        return "the VAE cuts its input into tiles itself"
+    return wrap_obstacle(vae.first_stage_model, axis)
+
+
+def _rounding(dtype: torch.dtype) -> float:
+    """How far rounding alone may part two decodings of a column; without a ring they differ by 0.16 to 1."""
+    return max(0.01, 16 * torch.finfo(dtype).eps)
+
+
+def _roll_error(vae, latent: torch.Tensor, axis: int) -> float:
+    """How far a small rolled latent is from decoding to the rolled picture: sees what inspecting layers cannot."""
+    shape = [1, latent.shape[1], *(min(size, TEST_SHORT) for size in latent.shape[2:])]
+    shape[axis] = TEST_LONG
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    with circular(vae.first_stage_model, axis):
+        picture = vae.decode(noise)
+        rolled = vae.decode(noise.roll(TEST_ROLL, axis))
+    step = picture.shape[axis - 1] // TEST_LONG
+    return (picture.roll(TEST_ROLL * step, axis - 1) - rolled).abs().max().item()
+
+
+def _decode_padded(decode: Callable, latent: torch.Tensor, axis: int, picture_axis: int, *args, **kwargs):
+    """Decode with PADDING latents from the other side: (picture, how far the two ends differ)."""
+    picture = decode(pad_ring(latent, axis, PADDING), *args, **kwargs)
+    return crop_ring(picture, picture_axis, latent.shape[axis], PADDING)
+
+
+def _decode_circular(vae, latent: torch.Tensor, axis: int) -> tuple[torch.Tensor, float | None]:
+    """Decode with circular convolutions: (picture, None), or as `_decode_padded` if the host falls back to tiles.
+
+    A tile is no ring: its convolutions must be the ordinary ones again, over a latent that was padded as a whole. The
+    fallback happens inside `vae.decode`, so a copy of the VAE object (the model itself is shared) gets its own.
+    """
+    differences = []
+    mine = copy.copy(vae)
+    with ExitStack() as ring:
+        ring.enter_context(circular(vae.first_stage_model, axis))
+
+        def padded(tiled_decode: Callable) -> Callable:
+            def decode(samples, *args, **kwargs):
+                ring.close()
+                picture, difference = _decode_padded(tiled_decode, samples, axis, axis, *args, **kwargs)
+                differences.append(difference)
+                return picture
+
+            return decode
+
+        for name in TILED_DECODES:
+            setattr(mine, name, padded(getattr(vae, name)))
+        picture = mine.decode(latent)
+    return picture, differences[0] if differences else None
+
+
+def _check(vae, latent: torch.Tensor) -> None:
+    vae.throw_exception_if_invalid()
+    if vae.latent_dim == 1 or vae.extra_1d_channel is not None:
+        raise ValueError(f"{NAME}: expected a VAE for pictures, got one for audio; decode sound with Mel Decode.")
+    if latent.shape[1] != vae.latent_channels:
+        raise ValueError(
+            f"{NAME}: the latent has {latent.shape[1]} channels, but this VAE decodes {vae.latent_channels}; connect "
+            "the VAE of the model that made the latent."
+        )
+
+
+class SaFaLoopDecode(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SaFaLoopDecode",
+            display_name=NAME,
+            category=CATEGORY,
+            description="Decodes a loop (a 360° panorama) without a seam where its right end meets its left. Along the "
+            "long axis the VAE's convolutions run around the ring, so that rolling the latent rolls the picture. "
+            "Where a VAE does not allow that, the latent is padded from the other side and the picture cropped; the "
+            "node then says by how much the ends differ. Without a loop in the plan it decodes like VAE Decode.",
+            search_aliases=["safa", "seamless decode", "tileable", "circular vae", "360 panorama", "vae decode loop"],
+            inputs=[
+                io.Vae.Input("vae", tooltip="The VAE of the model that made the latent, for pictures."),
+                io.Latent.Input("latent", tooltip="The canvas to decode: as long as the plan, in latent columns."),
+                SaFaPlan.Input("plan", tooltip="The plan of the canvas: it knows the long axis and whether it loops."),
+            ],
+            outputs=[io.Image.Output("image", tooltip="The picture, as many pixels as the plan asked for.")],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, vae, latent, plan) -> io.NodeOutput:
+        samples = latent["samples"]
+        plan.check(samples, NAME)
+        _check(vae, samples)
+        if plan.views.loop:
+            picture, text = decode_loop(vae, samples, plan.axis_in(samples) - samples.ndim)
+        else:
+            picture, text = vae.decode(samples), "the plan has no loop: decoded as VAE Decode does"
+        if picture.ndim == 5:
+            picture = picture.reshape(-1, *picture.shape[-3:])
+        show_text(cls.hidden, text)
+        return io.NodeOutput(picture, ui=ui.PreviewText(text))

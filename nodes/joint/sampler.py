@@ -1,0 +1,140 @@
+"""The patch as a node, and the patch plus the host's own sampling as a node."""
+
+from __future__ import annotations
+
+import comfy.samplers
+from comfy_api.latest import io
+from comfy_execution.graph_utils import ExecutionBlocker
+
+import nodes as host_nodes
+
+from ...safa_core import SwapJoin
+from ..sockets import CATEGORY, SaFaGuide, SaFaJoin, SaFaPlan
+from .patch import JointPatch
+
+JOIN_TIP = "How neighbouring views share their overlap. Not connected: Self-Loop Swap with interval 1."
+GUIDE_TIP = "Reference Swap, for one style over the whole canvas. Not connected: no reference (SaFa* of the paper)."
+
+
+class SaFaModelPatch(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="SaFaModelPatch",
+            display_name="SaFa Model Patch",
+            category=CATEGORY,
+            description=(
+                "Makes any sampler node behind it (KSampler, KSampler Advanced, SamplerCustomAdvanced, ...) denoise a "
+                "long canvas in views of the model's own length that join without seams."
+            ),
+            search_aliases=["safa", "swap forward", "panorama", "long audio", "multidiffusion", "tiled", "loop"],
+            inputs=[
+                io.Model.Input("model", tooltip="The model, with its LoRAs and other patches."),
+                SaFaPlan.Input("plan", tooltip="From Subview Planner. The sampler's latent must be the plan's size."),
+                SaFaJoin.Input("join", optional=True, tooltip=JOIN_TIP),
+                SaFaGuide.Input("guide", optional=True, tooltip=GUIDE_TIP),
+            ],
+            outputs=[io.Model.Output(display_name="model", tooltip="Connect to the sampler's model.")],
+        )
+
+    @classmethod
+    def execute(cls, model, plan, join=None, guide=None) -> io.NodeOutput:
+        return io.NodeOutput(JointPatch(plan, join or SwapJoin(), guide, "SaFa Model Patch").install(model))
+
+
+class SaFaSampler(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="SaFaSampler",
+            display_name="SaFa Sampler",
+            category=CATEGORY,
+            description=(
+                "The host's KSampler for a long canvas: denoises it in views of the model's own length that join "
+                "without seams (Swap Forward, arXiv:2502.05130)."
+            ),
+            search_aliases=["safa", "swap forward", "panorama", "long audio", "ksampler", "loop", "multidiffusion"],
+            inputs=[
+                io.Model.Input("model", tooltip="The model, with its LoRAs and other patches, but no SaFa patch."),
+                SaFaPlan.Input("plan", tooltip="From Subview Planner."),
+                io.Conditioning.Input("positive", tooltip="What the canvas shall show or sound like."),
+                io.Conditioning.Input("negative", tooltip="What it shall not."),
+                io.Latent.Input("latent", tooltip="The canvas, from Subview Planner, or one of the plan's size."),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=True,
+                    tooltip="Seed of the noise; the reference's own noise is derived from it.",
+                ),
+                io.Int.Input("steps", default=20, min=1, max=10000, tooltip="Denoising steps."),
+                io.Float.Input(
+                    "cfg",
+                    default=7.0,
+                    min=0.0,
+                    max=100.0,
+                    step=0.1,
+                    round=0.01,
+                    tooltip="Classifier-free guidance scale.",
+                ),
+                io.Combo.Input(
+                    "sampler_name",
+                    options=comfy.samplers.KSampler.SAMPLERS,
+                    default="euler",
+                    tooltip="Any sampler of the host.",
+                ),
+                io.Combo.Input(
+                    "scheduler",
+                    options=comfy.samplers.KSampler.SCHEDULERS,
+                    default="simple",
+                    tooltip="Any scheduler of the host.",
+                ),
+                io.Float.Input(
+                    "denoise",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="Share of the noise range to run: 1 makes the canvas new, less keeps some of `latent`.",
+                ),
+                SaFaJoin.Input("join", optional=True, tooltip=JOIN_TIP),
+                SaFaGuide.Input("guide", optional=True, tooltip=GUIDE_TIP),
+            ],
+            outputs=[
+                io.Latent.Output(display_name="latent", tooltip="The finished canvas."),
+                io.Latent.Output(display_name="reference", tooltip="The finished reference, one view; needs a guide."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model,
+        plan,
+        positive,
+        negative,
+        latent,
+        seed,
+        steps,
+        cfg,
+        sampler_name,
+        scheduler,
+        denoise,
+        join=None,
+        guide=None,
+    ) -> io.NodeOutput:
+        if steps < 1 or denoise <= 0:
+            raise ValueError(
+                f"SaFa Sampler: expected at least one step and a denoise above 0, got {steps} steps at denoise "
+                f"{denoise:g}; nothing would be sampled."
+            )
+        patch = JointPatch(plan, join or SwapJoin(), guide, "SaFa Sampler", finish_reference=True)
+        plan.check(latent["samples"], "SaFa Sampler")
+        patched = patch.install(model)
+        (out,) = host_nodes.common_ksampler(
+            patched, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent, denoise=denoise
+        )
+        if guide is None:
+            return io.NodeOutput(out, ExecutionBlocker("SaFa Sampler: there is no reference without a guide."))
+        return io.NodeOutput(out, {"samples": patch.reference})

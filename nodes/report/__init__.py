@@ -1,0 +1,1 @@
+"""What a join did to a canvas: spectra, recorded steps, seams."""

@@ -1,0 +1,129 @@
+"""Record Steps: the spectra of overlaps and middles while the host samples, for Spectrum Report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from comfy.patcher_extension import WrappersMP
+from comfy_api.latest import io
+
+from ...safa_core.measures.spectrum import Measured, measure
+from ..canvas import Canvas
+from ..sockets import CATEGORY, SaFaPlan
+
+NAME = "Record Steps"
+KEY = "safa_record"
+KEPT = ["prediction", "latent"]
+SaFaSteps = io.Custom("SAFA_STEPS")
+
+
+@dataclass(frozen=True)
+class Step:
+    """number: of the step, from 1. total: steps of the sampling. measured: the canvas there."""
+
+    number: int
+    total: int
+    measured: Measured
+
+
+class Recorder:
+    """Measures the canvas at every `every`th step and the last, of the latest sampling with its model.
+
+    Spectra are kept, a few numbers per step, and not the canvas, which may be long. `kept`: one of KEPT.
+    """
+
+    def __init__(self, canvas: Canvas, every: int, kept: str):
+        self.canvas, self.every, self.kept = canvas, every, kept
+        self.steps: tuple[Step, ...] = ()
+        self._end = None
+
+    def install(self, model):
+        """A clone of the host's MODEL that is recorded."""
+        patched = model.clone()
+        patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, self.outer_sample)
+        return patched
+
+    def outer_sample(
+        self, executor, noise, latent_image, sampler, sigmas, denoise_mask=None, callback=None, *args, **kwargs
+    ):
+        """Stands outside the joint patch, whose reference is cropped from what it calls back with."""
+        if len(kwargs.get("latent_shapes") or ()) > 1:
+            raise ValueError(f"{NAME}: expected one latent, got a pack of several (audio with video); split it first.")
+        self.canvas.check(noise, NAME)
+        self.steps, self._end, seen = (), None, []
+        model = executor.class_obj.model_patcher.model
+
+        def on_step(step, denoised, x, total):
+            if step % self.every == 0 or step == total - 1:
+                state = model.process_latent_out((denoised if self.kept == "prediction" else x).float().cpu())
+                seen.append(Step(step + 1, total, measure(state, self.canvas.views, self.canvas.axis_in(state))))
+            if callback is not None:
+                callback(step, denoised, x, total)
+
+        out = executor(noise, latent_image, sampler, sigmas, denoise_mask, on_step, *args, **kwargs)
+        self.steps, self._end = tuple(seen), self._column(out)
+        return out
+
+    def _column(self, latent: torch.Tensor) -> torch.Tensor:
+        axis = self.canvas.axis_in(latent)
+        return latent.select(axis, self.canvas.views.length // 2).float().cpu().flatten()
+
+    def of(self, latent: torch.Tensor, canvas: Canvas, who: str) -> tuple[Step, ...]:
+        """The steps that led to this latent (ValueError, named after the node `who`, where they led to another)."""
+        if canvas.views != self.canvas.views:
+            raise ValueError(f"{who}: the steps were recorded with another plan; connect the same plan to both nodes.")
+        if not self.steps:
+            raise ValueError(
+                f"{who}: no step was recorded; connect {NAME}'s model to the sampler, or, where ComfyUI took the "
+                "latent from its cache, sample again with another seed."
+            )
+        own = self._column(latent)
+        # the host may have stored the latent in half precision since
+        if own.shape != self._end.shape or not torch.allclose(own, self._end, rtol=0.01, atol=0.01 * float(own.std())):
+            raise ValueError(
+                f"{who}: the recorded steps led to another latent; connect the latent that comes straight from the "
+                f"sampler behind {NAME}, or sample again with another seed where ComfyUI took it from its cache."
+            )
+        return self.steps
+
+
+class SaFaRecordSteps(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SaFaRecordSteps",
+            display_name=NAME,
+            category=CATEGORY,
+            description="Measures the canvas while the sampler behind it runs, for Spectrum Report: what overlaps lack "
+            "against middles, and the seams, step by step. Keeps a few numbers per step and changes no result.",
+            search_aliases=["safa", "spectrum", "trace steps", "fourier", "intermediate latents", "high frequency"],
+            inputs=[
+                io.Model.Input("model", tooltip="The model, before or behind SaFa Model Patch, or for SaFa Sampler."),
+                SaFaPlan.Input("plan", tooltip="The plan of the canvas, from Subview Planner."),
+                io.Int.Input(
+                    "every",
+                    default=1,
+                    min=1,
+                    max=10000,
+                    tooltip="Measure every so many steps, from the first on; the last one always.",
+                ),
+                io.Combo.Input(
+                    "keep",
+                    options=KEPT,
+                    default=KEPT[0],
+                    tooltip="prediction: the clean canvas as the model foresees it at a step, its noise removed. "
+                    "latent: the noisy canvas before the step.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output(display_name="model", tooltip="Connect to the sampler, or to SaFa Model Patch."),
+                SaFaSteps.Output(display_name="steps", tooltip="Connect to Spectrum Report."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model, plan, every, keep) -> io.NodeOutput:
+        recorder = Recorder(plan, every, keep)
+        return io.NodeOutput(recorder.install(model), recorder)

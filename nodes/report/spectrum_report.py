@@ -1,0 +1,277 @@
+"""Spectrum Report: Fig. 2(b) for any latent and plan, seams, and R² of the linear map of Eq. 5."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from comfy_api.latest import io, ui
+
+from ...safa_core.measures.linear_map import downsample, fit_linear_map
+from ...safa_core.measures.spectrum import (
+    LEAST,
+    Measured,
+    centre_spectrum,
+    compared_width,
+    measure,
+    middle_regions,
+    overlap_regions,
+)
+from ..canvas import Canvas
+from ..errors import named
+from ..node_text import show_text
+from ..sockets import CATEGORY, SaFaPlan
+from .record_steps import SaFaSteps, Step
+from .spectrum_picture import spectrum_picture
+
+NAME = "Spectrum Report"
+FITTED = 4  # views that the linear map is fitted on, spread over the canvas
+
+
+def check(samples: torch.Tensor, canvas: Canvas) -> None:
+    """Refuse a latent that this plan says nothing about (ValueError)."""
+    canvas.check(samples, NAME)
+    if len(canvas.views) == 1:
+        raise ValueError(
+            f"{NAME}: the plan has a single view, so there is no overlap to compare with a middle; plan a canvas of "
+            "two views or more."
+        )
+    if samples.shape[1] != canvas.shape[0]:
+        raise ValueError(
+            f"{NAME}: the latent has {samples.shape[1]} channels, but the plan is for a model with {canvas.shape[0]}; "
+            "connect the plan that the latent was made with."
+        )
+    _check_finite(samples, "latent")
+
+
+def _check_finite(samples: torch.Tensor, what: str) -> None:
+    if not samples.numel():
+        raise ValueError(f"{NAME}: the {what} {list(samples.shape)} is empty; there is nothing to measure.")
+    if not torch.isfinite(samples).all():
+        raise ValueError(f"{NAME}: the {what} holds NaN or infinity; look at the sampler that made it.")
+
+
+def check_reference(reference: torch.Tensor, samples: torch.Tensor, canvas: Canvas) -> None:
+    """Refuse a reference of another kind than the latent, or narrower than the compared regions (ValueError)."""
+    axis, width = canvas.axis_in(samples), max(1, compared_width(canvas.views))
+    wanted, given = ([n for d, n in enumerate(s.shape) if d not in (0, axis)] for s in (samples, reference))
+    if reference.ndim != samples.ndim or given != wanted or reference.shape[axis] < width:
+        raise ValueError(
+            f"{NAME}: expected a reference like the latent {list(samples.shape)}, of any batch and of {width} columns "
+            f"or more along dimension {axis}, got {list(reference.shape)}; connect SaFa Sampler's reference, or a "
+            "latent of the same model."
+        )
+    _check_finite(reference, "reference")
+
+
+def check_vae(vae, samples: torch.Tensor) -> None:
+    """Refuse a VAE that has neither pictures nor mel spectrograms for this latent (ValueError)."""
+    mel = hasattr(vae, "latent_to_mel")
+    if not mel:
+        vae.throw_exception_if_invalid()
+    if not mel and (vae.latent_dim == 1 or vae.extra_1d_channel is not None):
+        raise ValueError(
+            f"{NAME}: this VAE decodes to sound itself, without the picture or mel spectrogram that Eq. 5 is about; "
+            "leave `vae` free."
+        )
+    if vae.latent_channels != samples.shape[1]:
+        raise ValueError(
+            f"{NAME}: the latent has {samples.shape[1]} channels, but this VAE decodes {vae.latent_channels}; connect "
+            "the VAE of the model that made the latent."
+        )
+
+
+@torch.no_grad()
+def linear_map_r2(vae, samples: torch.Tensor, canvas: Canvas) -> float:
+    """R² of Eq. 5, X downsampled = W · Z, on views of the first latent of a batch and what the VAE makes of them.
+
+    The share of variance that a least-squares W and a constant explain, of all colours (or mel bins, for latents
+    without rows) together. Of a video, the first frame.
+    """
+    count = min(FITTED, len(canvas.views))
+    picked = [canvas.views.indices(i * len(canvas.views) // count) for i in range(count)]
+    axis = canvas.axis_in(samples)
+    views = torch.cat([samples[:1].index_select(axis, columns.to(samples.device)) for columns in picked])
+    if views.ndim == 5:
+        views = views[:, :, :1]
+    if hasattr(vae, "latent_to_mel"):
+        with named(NAME):
+            decoded = vae.latent_to_mel(views).float().cpu()
+        layers = [decoded] if views.ndim == 4 else list(decoded.unsqueeze(2).unbind(3))
+    else:
+        decoded = vae.decode(views).float().cpu()
+        layers = list(decoded.reshape(-1, *decoded.shape[-3:]).unbind(-1))
+    _check_finite(decoded, "picture that the VAE made")
+    places = views.reshape(*views.shape[:2], *(views.shape[-2:] if views.ndim > 3 else (views.shape[2], 1)))
+    left = total = 0.0
+    for layer in layers:
+        values = downsample(layer.double(), *places.shape[2:])
+        spread = float((values - values.mean()).square().sum())
+        if spread > 0:
+            left += (1 - fit_linear_map(places, layer).r2) * spread
+            total += spread
+    if not total:
+        raise ValueError(f"{NAME}: the VAE decodes this latent to one even colour, which has no variance to explain.")
+    return 1 - left / total
+
+
+@dataclass(frozen=True)
+class Findings:
+    """canvas: its spectra and seams. reference: a spectrum [bins], r2: of the linear map, each None where not asked.
+
+    steps: the same of recorded steps.
+    """
+
+    canvas: Measured
+    reference: torch.Tensor | None
+    steps: tuple[Step, ...]
+    r2: float | None
+
+
+def examine(samples: torch.Tensor, canvas: Canvas, vae=None, reference=None, steps=None) -> Findings:
+    """All that the report tells of a latent [B, C, ...]; refuses what does not go together (ValueError)."""
+    check(samples, canvas)
+    if reference is not None:
+        check_reference(reference, samples, canvas)
+    if vae is not None:
+        check_vae(vae, samples)
+    recorded = () if steps is None else steps.of(samples, canvas, NAME)
+    axis = canvas.axis_in(samples)
+    found = measure(samples, canvas.views, axis)
+    return Findings(
+        canvas=found,
+        reference=centre_spectrum(reference, axis, found.width) if reference is not None and found.width else None,
+        steps=recorded,
+        r2=None if vae is None else linear_map_r2(vae, samples, canvas),
+    )
+
+
+def figures(canvas: Canvas, found: Findings) -> str:
+    """All numbers as text, a line each."""
+    lines = [
+        *_regions(canvas, found.canvas, found.reference),
+        *_deficits(found.canvas, found.reference),
+        *_seams(canvas, found.canvas),
+    ]
+    if found.r2 is not None:
+        lines.append(f"linear map of Eq. 5 on this latent's views: R² {found.r2:.3f}")
+    lines += [f"step {step.number} of {step.total}: {_step(step.measured)}" for step in found.steps]
+    return "\n".join(lines)
+
+
+def _regions(canvas: Canvas, found: Measured, reference) -> list[str]:
+    views = canvas.views
+    overlaps, middles = overlap_regions(views), middle_regions(views)
+    if not overlaps:
+        return ["views do not overlap: no spectra, the seam score alone"]
+    said = [f"{len(overlaps)} overlaps and {len(middles)} middles"]
+    if found.width:
+        said[0] += f", {found.width} latent columns of each"
+    else:
+        said.append(f"no spectra: overlaps of {min(o for _, o in overlaps)} latent columns, {LEAST} are needed")
+    if not middles:
+        said.append("no middles: every column is in two views or more, as at overlaps above 0.5")
+    elif max(views.overlaps) * 2 > views.view and not views.loop:
+        said.append("overlaps above 0.5 leave middles at the canvas's ends only")
+    if found.width and middles and found.middle is None:
+        said.append(f"middles of {min(m for _, m in middles)} latent columns are too narrow for a spectrum")
+    if found.width and found.middle is None and reference is None:
+        said.append("connect a `reference` to compare with")
+    return ["; ".join(said)]
+
+
+def _deficits(found: Measured, reference) -> list[str]:
+    lines = []
+    for what, against in (("middles", found.middle), ("reference", reference)):
+        if found.overlap is None or against is None:
+            continue
+        deficit = found.deficit(reference if what == "reference" else None)
+        lines.append(
+            f"high-frequency deficit of the overlaps against the {what}: relative {_spread(deficit['relative'])}, "
+            f"absolute {_spread(deficit['absolute'])}"
+        )
+    return lines
+
+
+def _spread(values: torch.Tensor) -> str:
+    mean = f"{float(values.mean()):.2f} dB"
+    return mean if len(values) == 1 else f"{mean} ({float(values.min()):.2f} to {float(values.max()):.2f})"
+
+
+def _seams(canvas: Canvas, found: Measured) -> list[str]:
+    seams = found.seams
+    if seams.score is None and seams.closing is None:
+        return ["no seam score: a view begins or ends at every column"]
+    said = []
+    if seams.score is not None:
+        worst = max(range(len(seams.scores)), key=lambda i: seams.scores[i])
+        column = seams.columns[worst]
+        unit = "" if canvas.unit == "latent" else f", {column * canvas.scale:.5g} {canvas.unit}"
+        said.append(
+            f"seam score {seams.score:.3f} (1 = no seam) over {len(seams.scores)} borders of views, largest "
+            f"{seams.scores[worst]:.3f} at latent column {column}{unit}"
+        )
+    if seams.closing is not None:
+        said.append(f"the loop's end meets its start at {seams.closing:.3f}")
+    return ["; ".join(said)]
+
+
+def _step(measured: Measured) -> str:
+    said = []
+    if measured.middle is not None:
+        deficit = measured.deficit()
+        said.append(f"deficit relative {_spread(deficit['relative'])}, absolute {_spread(deficit['absolute'])}")
+    if measured.seams.score is not None:
+        said.append(f"seam score {measured.seams.score:.3f}")
+    if measured.seams.closing is not None:
+        said.append(f"loop's end {measured.seams.closing:.3f}")
+    return ", ".join(said) or "nothing to compare"
+
+
+class SaFaSpectrumReport(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SaFaSpectrumReport",
+            display_name=NAME,
+            category=CATEGORY,
+            description="What a join did to a canvas, Fig. 2(b) of the paper for any latent: Fourier spectra of the "
+            "overlaps against the middles of the views, what overlaps lack at high frequencies in dB (averages lose "
+            "detail there, swaps keep it), and a seam score.",
+            search_aliases=["safa", "fourier", "fft", "seam score", "high frequency", "frequency analysis", "quality"],
+            is_output_node=True,
+            inputs=[
+                io.Latent.Input("latent", tooltip="The finished canvas; a batch is measured together."),
+                SaFaPlan.Input("plan", tooltip="The plan that the latent was made with, of two views or more."),
+                io.Vae.Input(
+                    "vae",
+                    optional=True,
+                    tooltip="The model's VAE, for pictures or mel spectrograms: R² of the linear map between them and "
+                    "the latent (Eq. 5) is told too.",
+                ),
+                io.Latent.Input(
+                    "reference",
+                    optional=True,
+                    tooltip="What the overlaps are compared with besides the middles: SaFa Sampler's reference, or any "
+                    "latent of the same model, whose centre is taken. Overlaps above 0.5 leave no middles, only this.",
+                ),
+                SaFaSteps.Input(
+                    "steps", optional=True, tooltip="From Record Steps: the same figures while this latent was sampled."
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="plot", tooltip="Spectra, their difference, and the seams."),
+                io.String.Output(display_name="figures", tooltip="All numbers, a line each."),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, latent, plan, vae=None, reference=None, steps=None) -> io.NodeOutput:
+        samples = latent["samples"]
+        found = examine(samples, plan, vae, None if reference is None else reference["samples"], steps)
+        text, plot = figures(plan, found), spectrum_picture(plan, found.canvas, found.reference, found.steps)
+        show_text(cls.hidden, text)
+        shown = {**ui.PreviewImage(plot, cls=cls).as_dict(), **ui.PreviewText(text).as_dict()}
+        return io.NodeOutput(plot, text, ui=shown)

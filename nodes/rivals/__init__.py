@@ -1,0 +1,1 @@
+"""Other papers' methods as MODEL patches: Merge-Attend-Diffuse, SyncDiffusion, LiteFocus."""

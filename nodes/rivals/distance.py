@@ -1,0 +1,166 @@
+"""What SyncDiffusion compares: decoded views, by the VAE's own features or by LPIPS with the user's backbone."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from contextlib import ExitStack, contextmanager
+
+import safetensors
+import torch
+
+import comfy.utils
+import folder_paths
+
+from ...safa_core.methods.perceptual import gram_distance, gram_matrix
+from .differentiable import levels
+
+FOLDER = "perceptual"
+VAE_FEATURES = "VAE features"
+ENDINGS = (".safetensors", ".pth", ".pt")
+# a weight that tells torchvision's networks apart, looked for in this order -> torchmetrics' name of the network
+NETS = {"features.28.weight": "vgg", "features.12.squeeze.weight": "squeeze", "features.10.weight": "alex"}
+
+folder_paths.add_model_folder_path(FOLDER, os.path.join(folder_paths.models_dir, FOLDER))
+
+
+def backbones() -> list[str]:
+    """What the node offers: the VAE's own features, and every file of weights in models/perceptual."""
+    files = folder_paths.get_filename_list(FOLDER)
+    return [VAE_FEATURES, *(name for name in files if name.lower().endswith(ENDINGS))]
+
+
+class Pictures:
+    """A VAE's decoder as a differentiable function, its result a picture [B, 3, H, W] in 0 ... 1.
+
+    vae: the host's, for pictures, or the audio loader's. process_out: the model's latents to the VAE's. A mel
+    spectrogram becomes grey, from the quietest to the loudest place of the anchor's.
+    """
+
+    def __init__(self, vae, process_out):
+        self.vae, self.process_out = vae, process_out
+
+    def decoded(self, latent: torch.Tensor) -> torch.Tensor:
+        """What the decoder gives for a latent in the model's scale: [B, 3, H, W] in 0 ... 1, or mel [B, 1, T, F]."""
+        vae = self.vae
+        latent = self.process_out(latent).to(vae.device, vae.vae_dtype)
+        if hasattr(vae, "mel_bins"):
+            return vae.first_stage_model.decode(latent, return_dict=False)[0].float()
+        return vae.process_output(vae.first_stage_model.decode(latent).float())
+
+    def against(self, anchor: torch.Tensor):
+        """(the anchor's picture, function of a latent that gives its picture on the same scale)."""
+        first = self.decoded(anchor)
+        if first.shape[1] == 3:
+            return first, self.decoded
+        low, high = first.amin(), first.amax()
+
+        def grey(mel):
+            return ((mel - low) / (high - low).clamp_min(1e-8)).clamp(0, 1).expand(-1, 3, -1, -1)
+
+        return grey(first), lambda latent: grey(self.decoded(latent))
+
+
+class GramDistance:
+    """Gram matrices of the decoder's own features while it decodes: needs no weights but the VAE's."""
+
+    modules = ()
+
+    def __init__(self, vae, who: str):
+        self.layers = [level[-1] for level in levels(getattr(vae.first_stage_model, "decoder", torch.nn.Module()))]
+        if not self.layers:
+            raise ValueError(
+                f"{who}: this VAE has no levels to take features from; choose an LPIPS backbone or a VAE of the "
+                "AutoencoderKL kind."
+            )
+
+    def to(self, device):
+        return self
+
+    def against(self, pictures: Pictures, anchor: torch.Tensor):
+        """Denoised latent of the anchor -> function of a denoised latent, its distance [B]."""
+        grams = [gram_matrix(f) for f in self._features(pictures, anchor)]
+        return lambda latent: gram_distance(self._features(pictures, latent), grams)
+
+    def _features(self, pictures, latent) -> list[torch.Tensor]:
+        with _outputs(self.layers) as outputs:
+            pictures.decoded(latent)
+        return outputs
+
+
+@contextmanager
+def _outputs(layers):
+    """What layers give while they run, in the order of running."""
+    outputs = []
+    with ExitStack() as stack:
+        for layer in layers:
+            handle = layer.register_forward_hook(lambda _, given, out: outputs.append(out))
+            stack.callback(handle.remove)
+        yield outputs
+
+
+class LpipsDistance:
+    """LPIPS of two pictures, mapped to -1 ... 1: torchmetrics' heads on the user's backbone."""
+
+    def __init__(self, name: str, who: str):
+        self.net = _lpips(name, who)
+        self.modules = (self.net,)
+
+    def to(self, device):
+        with torch.inference_mode(False):
+            self.net.to(device)
+        return self
+
+    def against(self, pictures: Pictures, anchor: torch.Tensor):
+        """Denoised latent of the anchor -> function of a denoised latent, its distance [B]."""
+        target, picture = pictures.against(anchor)
+        return lambda latent: self.net(2 * picture(latent) - 1, 2 * target - 1).flatten(1).sum(1)
+
+
+def perceptual_distance(backbone: str, vae, who: str):
+    """The distance for a choice of `backbones`; refuses what is not there or not usable (ValueError)."""
+    return GramDistance(vae, who) if backbone == VAE_FEATURES else LpipsDistance(backbone, who)
+
+
+def _lpips(name: str, who: str):
+    weights, kind = _backbone(name, who)
+    try:
+        from torchmetrics.functional.image.lpips import _LPIPS  # takes a second
+    except ImportError as error:
+        raise ValueError(
+            f"{who}: LPIPS needs the package torchmetrics (pip install torchmetrics); install it, or choose "
+            f"{VAE_FEATURES}."
+        ) from error
+    with torch.inference_mode(False):
+        net = _LPIPS(net=kind, pnet_rand=True)  # its heads come with the package, the backbone is the user's
+        # slice1.0.weight (squeezenet: slices.0.0.weight) is torchvision's features.0.weight
+        split = 2 if kind == "squeeze" else 1
+        names = {key: "features." + key.split(".", split)[split] for key in net.net.state_dict()}
+        try:
+            net.net.load_state_dict({key: weights[theirs].float() for key, theirs in names.items()})
+        except (KeyError, RuntimeError) as error:
+            raise ValueError(
+                f"{who}: models/{FOLDER}/{name} is not torchvision's {kind} backbone ({error}); put its weights there."
+            ) from error
+    return net.eval().requires_grad_(False)
+
+
+def _backbone(name: str, who: str):
+    path = folder_paths.get_full_path(FOLDER, name) if name in backbones() else None
+    if path is None:
+        raise ValueError(
+            f"{who}: there is no backbone {name!r} in models/{FOLDER}; put torchvision's vgg16 weights there "
+            f"(.safetensors or .pth), or choose {VAE_FEATURES}."
+        )
+    try:
+        weights = comfy.utils.load_torch_file(path, safe_load=True)
+    except (safetensors.SafetensorError, pickle.UnpicklingError, ValueError, RuntimeError, EOFError, OSError) as error:
+        raise ValueError(
+            f"{who}: models/{FOLDER}/{name} is cut off or no file of weights; put it there again."
+        ) from error
+    for key, kind in NETS.items():
+        if key in weights:
+            return weights, kind
+    raise ValueError(
+        f"{who}: models/{FOLDER}/{name} holds none of torchvision's vgg16, alexnet and squeezenet1_1; put vgg16 there."
+    )

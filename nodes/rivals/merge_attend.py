@@ -1,0 +1,245 @@
+"""Merge-Attend-Diffuse as a node: a method on the model, beside the SaFa patch that cuts the canvas into views."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Iterable
+
+import torch
+
+from comfy.ldm.modules.diffusionmodules.mmdit import MMDiT
+from comfy.patcher_extension import WrappersMP
+from comfy_api.latest import io
+
+from ...safa_core.methods.merge_attend import canvases, is_aligned, nearest_aligned
+from ..canvas import Canvas
+from ..joint.patch import KEY as SAFA
+from ..joint.patch import STAGE
+from ..joint.schedule import GuidedCalls, early_steps
+from ..sockets import CATEGORY, SaFaPlan
+from .attention_swap import claim_self_attention, is_diffusers, swap_attention
+from .merge_attend_layers import MergedRows, attention_factors, diffusers_processors, host_unet_options, mmdit_options
+
+WHO = "Merge-Attend-Diffuse"
+KEY = "safa_merge"
+
+
+class SaFaMergeAttend(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="SaFaMergeAttend",
+            display_name=WHO,
+            category=CATEGORY,
+            description=(
+                "Merge-Attend-Diffuse: in the early steps all views attend to the whole canvas at once, which makes "
+                "them agree without a reference. For comparison with Reference Swap: use it with SaFa Sampler or, in "
+                "any order, SaFa Model Patch, with Overlap Average as the join and an overlap of 0.8. Takes the "
+                "memory of one attention over the whole canvas."
+            ),
+            search_aliases=["safa", "mad", "merge attend diffuse", "multidiffusion", "attention", "panorama"],
+            inputs=[
+                io.Model.Input(
+                    "model", tooltip="SD 1.5, SD 2, SDXL, SD 3 or an audio UNet from SaFa Audio Model Loader."
+                ),
+                SaFaPlan.Input(
+                    "plan",
+                    tooltip="The plan of SaFa Sampler or SaFa Model Patch. Views must begin between the tokens of the "
+                    "model's coarsest attention (8 latent columns in SD 1.5).",
+                ),
+                io.Float.Input(
+                    "tau",
+                    default=0.5,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="Share of the steps, the early ones, in which self-attention is merged: 0.5 for pictures "
+                    "(25 of 50), 0.3 for the SaFa paper's sound (60 of 200). Queries of cross-attention are merged at "
+                    "all steps.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output(
+                    display_name="model", tooltip="For SaFa Sampler, SaFa Model Patch or a sampler behind the latter."
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model, plan, tau) -> io.NodeOutput:
+        return io.NodeOutput(MergePatch(plan, tau).install(model))
+
+
+class MergePatch:
+    """Merge-Attend-Diffuse for the views of a canvas.
+
+    canvas: Canvas. tau: share of the steps, the early ones, in which self-attention merges; in [0, 1] (ValueError).
+    """
+
+    def __init__(self, canvas: Canvas, tau: float):
+        if not 0 <= tau <= 1:
+            raise ValueError(f"{WHO}: expected `tau` from 0 to 1, the share of steps that merge, got {tau:g}.")
+        self.canvas, self.tau = canvas, tau
+
+    def install(self, model):
+        """A clone of the host's MODEL with this method; refuses models and plans that cannot merge (ValueError)."""
+        network = model.get_model_object("diffusion_model")
+        factors = attention_factors(network)
+        if not factors:
+            raise ValueError(
+                f"{WHO}: {type(model.model).__name__} has no two-dimensional attention that can be merged; use SD 1.5, "
+                "SD 2, SDXL, SD 3 or an audio UNet of SaFa Audio Model Loader, or leave this node out."
+            )
+        self._check_plan(max(factors))
+        patched = model.clone()
+        claim_self_attention(patched, WHO)
+        for kind, wrapper in (
+            (WrappersMP.OUTER_SAMPLE, self.outer_sample),
+            (WrappersMP.SAMPLER_SAMPLE, self.sampler_sample),
+            (WrappersMP.PREDICT_NOISE, self.predict_noise),
+        ):
+            patched.add_wrapper_with_key(kind, KEY, wrapper)
+        if is_diffusers(network):
+            swap_attention(patched, KEY, _processors)
+        else:
+            patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, _apply_model)
+        return patched
+
+    def _check_plan(self, factor: int) -> None:
+        """Refuse a plan whose views begin or end inside a token of so many latent columns (ValueError)."""
+        canvas, plan = self.canvas, self.canvas.views
+        if len(canvas.shape) != 3 or canvas.axis not in (2, 3):
+            raise ValueError(
+                f"{WHO}: the plan is for a latent of {list(canvas.shape)}, which is no picture or spectrogram of this "
+                "model; make the plan with the same model."
+            )
+        if is_aligned(plan, factor):
+            return
+        like, overlap = nearest_aligned(plan, factor)
+        wanted = [f"overlap {overlap:g}"]
+        for name, now, then in (("view", plan.view, like.view), ("length", plan.length, like.length)):
+            if now != then:
+                unit = "" if canvas.unit == "latent" else f" ({then * canvas.scale:g} {canvas.unit})"
+                wanted.append(f"a {name} of {then} latent columns{unit}")
+        raise ValueError(
+            f"{WHO}: the views begin at {', '.join(map(str, plan.starts[:4]))}{', ...' if len(plan) > 4 else ''} and "
+            f"are {plan.view} of {plan.length} latent columns long, but this model's coarsest attention sees "
+            f"{factor} columns as one, so all of these must be multiples of {factor}; plan with "
+            f"{' and '.join(wanted)}."
+        )
+
+    def outer_sample(self, executor, *args, **kwargs):
+        guider = executor.class_obj
+        joint = [wrapper.__self__ for wrapper in guider.model_patcher.get_wrappers(WrappersMP.OUTER_SAMPLE, SAFA)]
+        if not joint:
+            raise ValueError(
+                f"{WHO}: nothing cuts the canvas into views; add SaFa Model Patch to this model, or sample with SaFa "
+                "Sampler."
+            )
+        other = joint[0].canvas
+        if (other.views, other.axis) != (self.canvas.views, self.canvas.axis):
+            raise ValueError(
+                f"{WHO}: its plan is not that of {joint[0].who}; connect one Subview Planner's plan to both."
+            )
+        _check_alone(guider.model_options.get("transformer_options", {}))
+        return executor(*args, **kwargs)
+
+    def sampler_sample(self, executor, guider, sigmas, extra_args, callback, noise, *args, **kwargs):
+        sampler, options = executor.class_obj, extra_args["model_options"]
+        steps = early_steps(self.tau, guider, sampler, sigmas, noise, options[STAGE])
+        run = MergeRun(self.canvas, GuidedCalls(sampler, sigmas, steps))
+        options["transformer_options"][KEY] = run
+
+        def on_step(*step):
+            run.calls.called_back()
+            if callback is not None:
+                callback(*step)
+
+        return executor(guider, sigmas, extra_args, on_step, noise, *args, **kwargs)
+
+    def predict_noise(self, executor, x, timestep, model_options=None, seed=None):
+        model_options = model_options or {}
+        run = model_options.get("transformer_options", {}).get(KEY)
+        if run is not None:
+            run.enter(timestep, model_options[SAFA])
+        return executor(x, timestep, model_options, seed)
+
+
+class MergeRun:
+    """One sampling with merging views.
+
+    canvas: Canvas. calls: GuidedCalls that counts the steps in which self-attention merges.
+    """
+
+    def __init__(self, canvas: Canvas, calls: GuidedCalls):
+        self.canvas, self.calls = canvas, calls
+        self.merging, self.origins = False, {}
+
+    def enter(self, sigma, joint) -> None:
+        """Before the sampler's model call; joint: the JointRun that cuts this canvas."""
+        self.merging, self.origins = self.calls.enter(sigma), joint.views_of_conds.origins
+
+    def rows(self, x: torch.Tensor, options: dict) -> MergedRows | None:
+        """Who is who in a model call with x [rows, C, ...]; None for a single view, which has nobody to merge with.
+
+        Refuses a call that lacks views of a prompt (ValueError): merging some of them would be another method.
+        """
+        views = len(self.canvas.views)
+        if views == 1:
+            return None
+        prompts = list(zip(options["cond_or_uncond"], options["uuids"], strict=True))
+        try:
+            rows = [(which, *self.origins[uuid]) for which, uuid in prompts]
+            found = tuple(map(tuple, canvases(rows, views)))
+        except (KeyError, ValueError) as error:
+            if prompts_share_views(self.origins.values(), views):
+                raise ValueError(
+                    f"{WHO}: some prompts are for parts of the canvas (masks, areas, or a timeline that blends by "
+                    "columns), but merging needs prompts for the whole canvas or one for each view; set `blend` of "
+                    "Prompt Timeline to views, or use prompts without masks and areas."
+                ) from error
+            raise ValueError(
+                f"{WHO}: the host ran {len(prompts)} windows in one batch, but merging needs all {views} views of each "
+                "prompt in it; free memory or plan fewer views (a lower overlap, a shorter canvas), use one GPU, and "
+                "use prompts of one text length in a timeline."
+            ) from error
+        canvas = self.canvas
+        axis, batch = canvas.axis_in(x) - 2, len(x) // len(prompts)
+        return MergedRows(canvas.views, axis, tuple(x.shape[2:]), found, len(prompts), batch, self.merging, x.device)
+
+
+def prompts_share_views(origins: Iterable[tuple[Hashable, int]], views: int) -> bool:
+    """Whether prompts that miss some views do not share all of them out: some view has more or fewer than others.
+
+    origins: (prompt, view) of everything that the run has for the model; the view `views` is the reference.
+    """
+    seen = {}
+    for prompt, view in set(origins):
+        seen.setdefault(prompt, set()).add(view)
+    counts = Counter(view for own in seen.values() if not own >= set(range(views)) for view in own - {views})
+    return bool(counts) and (len(counts) < views or len(set(counts.values())) > 1)
+
+
+def _processors(layers, x, options) -> dict:
+    rows = options[KEY].rows(x, options) if KEY in options else None
+    return {} if rows is None else diffusers_processors(layers, rows)
+
+
+def _apply_model(executor, x, t, c_concat, c_crossattn, control, transformer_options, **kwargs):
+    run = transformer_options.get(KEY)
+    rows = None if run is None else run.rows(x, transformer_options)
+    if rows is not None:
+        network = executor.class_obj.diffusion_model
+        options_for = mmdit_options if isinstance(network, MMDiT) else host_unet_options
+        transformer_options = options_for(network, rows, transformer_options)
+    return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
+
+
+def _check_alone(options: dict) -> None:
+    """Refuse other nodes' work on the host UNets' self-attention, which reads views, not canvases (ValueError)."""
+    patches, replaced = options.get("patches", {}), options.get("patches_replace", {})
+    if patches.get("attn1_patch") or patches.get("attn1_output_patch") or replaced.get("attn1"):
+        raise ValueError(
+            f"{WHO}: another node on this model changes its self-attention (HyperTile, Token Merging, Self-Attention "
+            "Guidance, ...); remove one of the two."
+        )

@@ -1,0 +1,249 @@
+"""The attention layers of the networks that Merge-Attend-Diffuse knows, with q, k and v of all views merged.
+
+Three kinds: the host's UNets (their own attention patches), diffusers' UNets (attention_swap.py) and MMDiT (the host's
+override of the attention function).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import torch
+
+from comfy.ldm.modules.attention import SpatialTransformer, optimized_attention
+from comfy.ldm.modules.diffusionmodules.mmdit import MMDiT
+from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, UNetModel, Upsample
+
+from ...safa_core.methods.merge_attend import CanvasTokens, token_plan
+from ...safa_core.plan import ViewPlan
+from .attention_swap import attention_layers, is_diffusers, token_grid
+
+
+@dataclass(frozen=True)
+class MergedRows:
+    """Which rows of one model call are which view, and how their tokens are merged.
+
+    plan:     ViewPlan in latent columns. axis: the long one of a latent's two, 0 or 1.
+    size:     a view's latent [rows, columns].
+    canvases: for every canvas in the call the chunk of each view (`merge.canvases`).
+    chunks:   how many there are, of `batch` rows each. Those in no canvas (the reference) are attended to as always.
+    merging:  whether self-attention merges at this step; queries of cross-attention always do.
+    device:   where the model runs.
+    """
+
+    plan: ViewPlan
+    axis: int
+    size: tuple[int, int]
+    canvases: tuple[tuple[int, ...], ...]
+    chunks: int
+    batch: int
+    merging: bool
+    device: torch.device
+
+    @cached_property
+    def views(self) -> torch.Tensor:
+        """Rows of each view: [views, canvases * batch], int64."""
+        first = torch.tensor(self.canvases).T.unsqueeze(2) * self.batch
+        return (first + torch.arange(self.batch)).flatten(1).to(self.device)
+
+    @cached_property
+    def others(self) -> torch.Tensor:
+        """Rows of no canvas: [n], int64."""
+        rows = torch.ones(self.chunks * self.batch, dtype=torch.bool, device=self.device)
+        rows[self.views.flatten()] = False
+        return rows.nonzero().flatten()
+
+    def tokens(self, grid: tuple[int, int], like: torch.Tensor) -> CanvasTokens:
+        """Merging at a level of the network that has this grid of tokens per view; ValueError where views split one."""
+        factor, rest = divmod(self.size[self.axis], grid[self.axis])
+        if rest:
+            raise ValueError(
+                f"Expected tokens of whole latent columns, got {grid[self.axis]} for {self.size[self.axis]} columns."
+            )
+        return _canvas_tokens(self.plan, factor, grid, self.axis, like.device, like.dtype)
+
+    def of_views(self, rows: torch.Tensor) -> torch.Tensor:
+        """[rows, ...] -> [views, canvases * batch, ...]."""
+        return rows[self.views]
+
+    def together(self, views: torch.Tensor, others: torch.Tensor | None) -> torch.Tensor:
+        """The inverse of `of_views`, with the rows that belong to no canvas, if any."""
+        out = views.new_empty(self.chunks * self.batch, *views.shape[2:])
+        out[self.views.flatten()] = views.flatten(0, 1)
+        if others is not None:
+            out[self.others] = others
+        return out
+
+    def merged(self, rows: torch.Tensor, grid) -> torch.Tensor:
+        """Tokens [rows, n, C] after merging and cutting out again: each view has its share of the canvas's mean."""
+        if len(rows) != self.chunks * self.batch:
+            raise ValueError(f"Expected {self.chunks * self.batch} rows in an attention layer, got {len(rows)}.")
+        tokens = self.tokens(grid, rows)
+        return self.together(tokens.crop(tokens.merge(self.of_views(rows))), self._rest(rows))
+
+    def on_canvas(self, attend, inputs: tuple[torch.Tensor, ...], grid) -> torch.Tensor:
+        """Self-attention on the canvas: attend(*inputs) for inputs [rows, n, C], cut into views again."""
+        tokens = self.tokens(grid, inputs[0])
+        canvas = attend(*(tokens.merge(self.of_views(i)) for i in inputs))
+        others = attend(*(self._rest(i) for i in inputs)) if len(self.others) else None
+        return self.together(tokens.crop(canvas), others)
+
+    def _rest(self, rows: torch.Tensor) -> torch.Tensor | None:
+        return rows[self.others] if len(self.others) else None
+
+
+@lru_cache(maxsize=32)  # every layer of a level asks for the same, at every step
+def _canvas_tokens(plan, factor, grid, axis, device, dtype):
+    return CanvasTokens(token_plan(plan, factor), grid, axis, device, dtype)
+
+
+# ---- Which networks, and how coarse their attention is ----
+
+
+def attention_factors(network: torch.nn.Module) -> set[int]:
+    """Latent columns per token at every attention layer; none for a network that cannot be merged."""
+    if isinstance(network, MMDiT):
+        return {network.patch_size}
+    if isinstance(network, UNetModel):
+        return _host_factors(network)
+    return _diffusers_factors(network) if is_diffusers(network) else set()
+
+
+def _host_factors(unet: UNetModel) -> set[int]:
+    factor, found = 1, set()
+    for block in (*unet.input_blocks, unet.middle_block, *unet.output_blocks):
+        for layer in block:
+            if isinstance(layer, SpatialTransformer):
+                plain = type(layer) is SpatialTransformer  # not the one for video
+                if not plain or any(b.disable_self_attn or b.attn2 is None for b in layer.transformer_blocks):
+                    return set()
+                found.add(factor)
+            factor = factor * 2 if isinstance(layer, Downsample) else factor
+            factor = factor // 2 if isinstance(layer, Upsample) else factor
+    return found
+
+
+def _diffusers_factors(unet: torch.nn.Module) -> set[int]:
+    layers = attention_layers(unet)
+    if not all(_is_tokenwise(name, layer) for name, layer in layers.items()):
+        return set()
+    factor, found, own = 1, set(), set(layers.values())
+    for block in (*unet.down_blocks, unet.mid_block, *unet.up_blocks):
+        if not own.isdisjoint(block.modules()):
+            found.add(factor)
+        factor = factor * 2 if getattr(block, "downsamplers", None) else factor
+        factor = factor // 2 if getattr(block, "upsamplers", None) else factor
+    return found
+
+
+def _is_tokenwise(name: str, layer) -> bool:
+    """Whether nothing but attention itself mixes tokens, so that merging inputs is merging q, k and v."""
+    mixes = (layer.group_norm, layer.spatial_norm, layer.norm_q, layer.norm_k)
+    return name.endswith((".attn1", ".attn2")) and not any(mixes) and not layer.residual_connection
+
+
+# ---- The host's UNets ----
+
+ROWS = "safa_merged_rows"  # in transformer_options: MergedRows of this model call
+
+
+def host_unet_options(network: UNetModel, rows: MergedRows, options: dict) -> dict:
+    """The host's transformer_options with merging attention in every block that another node has not replaced."""
+    patches, replaced = options.get("patches", {}), options.get("patches_replace", {})
+    options = {
+        **options,
+        ROWS: rows,
+        "patches": {**patches, "attn2_patch": [*patches.get("attn2_patch", []), _merge_queries]},
+    }
+    if rows.merging:
+        blocks = [("input", n) for n in range(len(network.input_blocks))] + [("middle", 0)]
+        blocks += [("output", n) for n in range(len(network.output_blocks))]
+        own = dict.fromkeys(blocks, _attend_on_canvas)
+        options["patches_replace"] = {**replaced, "attn1": {**own, **replaced.get("attn1", {})}}
+    return options
+
+
+def _grid(options) -> tuple[int, int]:
+    return tuple(options["activations_shape"][2:])
+
+
+def _attend_on_canvas(q, k, v, options):
+    def attend(q, k, v):
+        precision = options["attn_precision"]
+        return optimized_attention(q, k, v, options["n_heads"], attn_precision=precision, transformer_options=options)
+
+    return options[ROWS].on_canvas(attend, (q, k, v), _grid(options))
+
+
+def _merge_queries(n, context, value, options):
+    """Before `to_q`, an affine map; keys and values stay each view's own."""
+    return options[ROWS].merged(n, _grid(options)), context, value
+
+
+# ---- diffusers' UNets ----
+
+
+def diffusers_processors(layers: dict, rows: MergedRows) -> dict:
+    """A merging processor for every attention layer, around its own."""
+    return {name: _Merging(layer.processor, rows) for name, layer in layers.items()}
+
+
+class _Merging:
+    """Merges the inputs of to_q, to_k and to_v, affine maps, and cuts behind to_out, another one."""
+
+    def __init__(self, own, rows: MergedRows):
+        self.own, self.rows = own, rows
+
+    def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, **kwargs):
+        grid = token_grid(hidden_states.shape[1], self.rows.size)
+        if encoder_hidden_states is not None:
+            queries = self.rows.merged(hidden_states, grid)
+            return self.own(attn, queries, encoder_hidden_states, attention_mask, **kwargs)
+
+        def attend(tokens):
+            return self.own(attn, tokens, None, attention_mask, **kwargs)
+
+        return self.rows.on_canvas(attend, (hidden_states,), grid) if self.rows.merging else attend(hidden_states)
+
+
+# ---- MMDiT ----
+
+
+def mmdit_options(network: MMDiT, rows: MergedRows, options: dict) -> dict:
+    """The host's transformer_options with the picture's tokens merged in joint attention.
+
+    Text tokens stay each view's own: a view's queries see its own text and the whole canvas. There is no
+    cross-attention, so nothing merges after the merging steps. The q and k that merge are the normalised ones.
+    """
+    if not rows.merging:
+        return options
+    patch, before = network.patch_size, options.get("optimized_attention_override")
+    grid = tuple((n + patch - 1) // patch for n in rows.size)
+
+    def override(function, q, k, v, heads, *args, **kwargs):
+        def attend(q, k, v):
+            if before is not None:
+                return before(function, q, k, v, heads, *args, **kwargs)
+            return function(q, k, v, heads, *args, **kwargs)
+
+        q, k, v = (t.flatten(2) for t in (q, k, v))  # the host leaves the heads of v apart
+        if q.shape[1] == grid[0] * grid[1]:  # SD3.5's attention among the picture's tokens alone
+            return rows.on_canvas(attend, (q, k, v), grid)
+        return _joint_attention(rows, attend, (q, k, v), grid)
+
+    return {**options, "optimized_attention_override": override}
+
+
+def _joint_attention(rows: MergedRows, attend, qkv, grid) -> torch.Tensor:
+    text = qkv[0].shape[1] - grid[0] * grid[1]
+    tokens = rows.tokens(grid, qkv[0])
+    own = [rows.of_views(t[:, :text]) for t in qkv]
+    canvas = [tokens.merge(rows.of_views(t[:, text:])) for t in qkv]
+    queries = torch.cat([own[0], tokens.crop(canvas[0])], dim=2)
+    views = [
+        attend(queries[i], *(torch.cat([o[i], c], dim=1) for o, c in zip(own[1:], canvas[1:], strict=True)))
+        for i in range(len(queries))
+    ]
+    others = attend(*(t[rows.others] for t in qkv)) if len(rows.others) else None
+    return rows.together(torch.stack(views), others)

@@ -1,0 +1,271 @@
+"""SyncDiffusion as a node: MultiDiffusion whose views follow the middle one by a perceptual gradient."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+import comfy.k_diffusion.sampling
+import comfy.model_management
+import comfy.model_sampling
+import comfy.sampler_helpers
+from comfy.patcher_extension import WrappersMP
+from comfy_api.latest import io
+
+from ...safa_core import AverageJoin
+from ...safa_core.methods.sync_diffusion import SyncSchedule, anchor_view, carried_shift, view_shifts
+from ..errors import named
+from ..joint.joint_run import JointRun
+from ..joint.patch import KEY, JointPatch
+from ..joint.schedule import sampler_name
+from ..sockets import CATEGORY, SaFaPlan
+from .attention_swap import METHOD
+from .differentiable import check_weights, gradients, own
+from .distance import FOLDER, VAE_FEATURES, Pictures, backbones, perceptual_distance
+
+NAME = "SyncDiffusion"
+NO_MEMORY = ("allocate memory", "not enough memory", "out of memory")  # CPU on Linux and Windows, MPS
+
+
+class SyncRun(JointRun):
+    """A joint run in which views may be predicted one by one, and shifted apart for one model call."""
+
+    def __init__(self, patch, guider, sampler, sigmas, stage, seed, noise, latent_image, denoise_mask):
+        super().__init__(patch, guider, sampler, sigmas, stage, seed, noise, latent_image, denoise_mask)
+        self.alone = None  # the view that is predicted alone now
+        self.shift = None  # of all views side by side, during one call
+        self.before = 0 if torch.any(noise) else stage[1]  # steps of the stages before this one
+        self.done = -1
+        controls, _ = comfy.sampler_helpers.get_additional_models(guider.conds, noise.dtype)
+        self.modules = [self.model.diffusion_model, patch.vae.first_stage_model, *(c.model for c in controls)]
+
+    def beginning(self) -> int | None:
+        """The sampler's step that the coming model call is the first one of, else None.
+
+        Samplers of higher order call again within a step, after the callback.
+        """
+        step, calls = self.calls.callbacks, self.calls
+        if step <= self.done or step >= len(self.sigmas) - 1 or (step and calls.calls_since < calls.extra_calls):
+            return None
+        self.done = step
+        return step
+
+    def predict_alone(self, i, executor, x, *args):
+        """The denoised latent of view i, x [B, C, ..., view], after guidance and whatever else is on the model."""
+        self.alone = i
+        try:
+            return executor(x, *args)
+        finally:
+            self.alone = None
+
+    def calc_cond_batch(self, executor, model, conds, x, timestep, model_options):
+        if self.alone is None:
+
+            def shifted(model, conds, views, *args):
+                return executor(model, conds, views if self.shift is None else views + self.shift, *args)
+
+            return super().calc_cond_batch(shifted, model, conds, x, timestep, model_options)
+        # in its place among zeros the conds find it, and the host runs it alone
+        before, after = self.alone * self.view, (len(self.plan) - 1 - self.alone) * self.view
+        placed = F.pad(x, [0, 0] * (x.ndim - 1 - self.axis) + [before, after])
+        outs = executor(model, [self._conds_at(before, c, timestep) for c in conds], placed, timestep, model_options)
+        return [out.narrow(self.axis, before, self.view) for out in outs]
+
+    def _conds_at(self, column, conds, timestep):
+        views = self.views_of_conds.of(conds, False, timestep)
+        return views and [c for c in views if c["area"][len(c["area"]) // 2 + self.axis - 2] == column]
+
+
+class SyncPatch(JointPatch):
+    """MultiDiffusion, with the views moved by SyncDiffusion's gradient before their first prediction of a step.
+
+    schedule: SyncSchedule. vae: the host's or the audio loader's. distance: of `perceptual_distance`.
+    """
+
+    run_type = SyncRun
+
+    def __init__(self, canvas, schedule: SyncSchedule, vae, distance, who: str = NAME):
+        super().__init__(canvas, AverageJoin(), None, who)
+        self.schedule, self.vae, self.distance = schedule, vae, distance
+        self.anchor = anchor_view(canvas.views)
+
+    def install(self, model):
+        patched = super().install(model)
+        patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, self.apply_model)
+        patched.set_additional_models(f"{KEY}_vae", [self.vae.patcher])  # the host loads it beside the model
+        return patched
+
+    def outer_sample(self, executor, *args, **kwargs):
+        # they want all views in one call, or their place in a layer while the gradient comes back
+        other = executor.class_obj.model_patcher.get_attachment(METHOD)
+        if other is not None:
+            raise ValueError(f"{self.who}: the model also has {other}, and one excludes the other; remove one of them.")
+        try:
+            return super().outer_sample(executor, *args, **kwargs)
+        finally:
+            self.distance.to("cpu")
+
+    def predict_noise(self, executor, x, timestep, model_options=None, seed=None):
+        run = (model_options or {}).get(KEY)
+        step = None if run is None else run.beginning()
+        rate = 0.0 if step is None else self.schedule.at(run.before + step)
+        down = rate and sigma_down(run, float(timestep[0]), float(run.sigmas[step + 1]))
+        if not rate or down == float(timestep[0]):  # a step that goes nowhere carries no shift
+            return super().predict_noise(executor, x, timestep, model_options, seed)
+        run.shift = self.shifts(run, executor, x, timestep, model_options, seed, rate)
+        try:
+            denoised = super().predict_noise(executor, x, timestep, model_options, seed)
+            return denoised + carried_shift(float(timestep[0]), down) * run.fold.scatter(run.shift)
+        finally:
+            run.shift = None
+
+    def shifts(self, run, executor, x, timestep, model_options, seed, rate):
+        """What every view of x moves by, side by side. The gradient is one of the model's own input, in its scale."""
+        scale = float(run.model.model_sampling.calculate_input(timestep[:1], torch.ones(1, device=x.device)))
+        pictures = Pictures(self.vae, run.model.process_latent_out)
+        try:
+            distance = self.distance.to(self.vae.device)
+            with gradients([*run.modules, *distance.modules], x.device):
+                views = run.fold.gather(x.clone()).split(run.view, run.axis)
+                sigma = timestep.clone()
+                shifts = view_shifts(
+                    lambda i, view: run.predict_alone(i, executor, view, sigma, model_options, seed),
+                    lambda anchor: distance.against(pictures, anchor),
+                    views,
+                    self.anchor,
+                    rate / scale**2,
+                )
+        except RuntimeError as error:
+            raise _explained(error, self.who) from error
+        for i, shift in enumerate(shifts):
+            if not torch.isfinite(shift).all():
+                raise ValueError(
+                    f"{self.who}: the gradient in {run._view_name(i)} is NaN or infinity; run model and VAE in float32 "
+                    "(--fp32-unet, --fp32-vae)."
+                )
+        return torch.cat(shifts, run.axis)
+
+    def apply_model(self, executor, x, t, c_concat=None, c_crossattn=None, control=None, options=None, **kwargs):
+        """Conds come from other nodes, which ran under inference mode; autograd may not keep those."""
+        if not torch.is_inference_mode_enabled():
+            t, c_concat, c_crossattn, control, kwargs = own((t, c_concat, c_crossattn, control, kwargs))
+        return executor(x, t, c_concat, c_crossattn, control, options or {}, **kwargs)
+
+
+def sigma_down(run, sigma: float, following: float) -> float:
+    """The sigma that the sampler's own step goes down to from `sigma` before it adds noise.
+
+    Right for euler, ddim, euler_ancestral and lcm, which so become SyncDiffusion exactly; others get Euler's.
+    """
+    kind, options = sampler_name(run.sampler), getattr(run.sampler, "extra_options", {})
+    if kind == "sample_lcm":
+        return 0.0
+    if kind != "sample_euler_ancestral":
+        return following
+    eta = options.get("eta", 1.0)
+    if isinstance(run.model.model_sampling, comfy.model_sampling.CONST):
+        return following * (1 + (following / sigma - 1) * eta)
+    return float(comfy.k_diffusion.sampling.get_ancestral_step(torch.tensor(sigma), torch.tensor(following), eta)[0])
+
+
+def _explained(error: RuntimeError, who: str) -> Exception:
+    """One sentence for what goes wrong with gradients, else the error itself."""
+    text = str(error)
+    if comfy.model_management.is_oom(error) or any(sign in text for sign in NO_MEMORY):
+        comfy.model_management.soft_empty_cache()
+        return ValueError(
+            f"{who}: not enough memory for the gradient through model and VAE of one view; plan smaller views, or use "
+            "Overlap Average or Self-Loop Swap, which need none."
+        )
+    if isinstance(error, NotImplementedError) or any(
+        sign in text for sign in ("does not require grad", "derivative", "Inference tensors", "inplace operation")
+    ):
+        return ValueError(
+            f"{who}: a layer of this model or VAE, or another node's patch on it, gives no gradient ({text}); use the "
+            "plain model in float16, bfloat16 or float32."
+        )
+    return error
+
+
+def check_vae(vae, canvas, channels: int) -> None:
+    """Refuse a VAE that does not decode these latents to pictures or a mel spectrogram (ValueError)."""
+    mel = hasattr(vae, "mel_bins")
+    if not mel:
+        vae.throw_exception_if_invalid()
+    if len(canvas.shape) != 3 or vae.latent_dim != 2 or (not mel and vae.output_channels != 3):
+        raise ValueError(
+            f"{NAME}: expected picture latents, or audio latents with the VAE of SaFa Audio Model Loader, got latents "
+            f"{list(canvas.shape)} and a VAE with {vae.latent_dim}-dimensional latents; views are compared as pictures."
+        )
+    if vae.latent_channels != channels:
+        raise ValueError(
+            f"{NAME}: the VAE decodes latents of {vae.latent_channels} channels, but the model's have {channels}; "
+            "connect the VAE of this model."
+        )
+
+
+class SaFaSyncGradient(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="SaFaSyncGradient",
+            display_name=NAME,
+            category=CATEGORY,
+            description=(
+                "MultiDiffusion whose views follow the middle one by a perceptual gradient (arXiv:2306.05178), in "
+                "place of SaFa Model Patch, for comparison. Slow: every view of the first steps is differentiated "
+                "through model, guidance and VAE, one at a time, which needs the memory of one view's gradient beside "
+                "model and VAE. Use euler, ddim, euler_ancestral or lcm; with other samplers it is an approximation. "
+                "For sound the SaFa paper found LPIPS insensitive."
+            ),
+            search_aliases=["safa", "syncdiffusion", "multidiffusion", "panorama", "lpips", "coherent", "gradient"],
+            inputs=[
+                io.Model.Input("model", tooltip="The model, with its LoRAs, not quantised, and no SaFa patch."),
+                SaFaPlan.Input("plan", tooltip="From Subview Planner; 2 views or more. The authors' overlap is 0.75."),
+                io.Vae.Input("vae", tooltip="The model's own VAE, which the gradient goes through."),
+                io.Float.Input(
+                    "weight",
+                    default=20.0,
+                    min=0.0,
+                    max=10000.0,
+                    step=0.1,
+                    tooltip="How far views move along the gradient. 20 is the authors' for LPIPS with VGG; 0 is plain "
+                    "MultiDiffusion.",
+                ),
+                io.Float.Input(
+                    "decay",
+                    default=0.95,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="The weight is multiplied by this after every step (the authors' gamma).",
+                ),
+                io.Int.Input(
+                    "steps",
+                    default=10,
+                    min=0,
+                    max=10000,
+                    tooltip="How many of the first sampling steps have a gradient; each costs several plain ones.",
+                ),
+                io.Combo.Input(
+                    "backbone",
+                    options=backbones(),
+                    default=VAE_FEATURES,
+                    tooltip="What views are compared by. VAE features: Gram matrices within the VAE's decoder, no "
+                    f"weights needed. A file in models/{FOLDER} (torchvision's vgg16, alexnet or squeezenet1_1): "
+                    "LPIPS, as in the paper with vgg16; needs the package torchmetrics.",
+                ),
+            ],
+            outputs=[io.Model.Output(display_name="model", tooltip="Connect to the sampler's model (KSampler, ...).")],
+        )
+
+    @classmethod
+    def execute(cls, model, plan, vae, weight, decay, steps, backbone) -> io.NodeOutput:
+        with named(NAME):
+            schedule = SyncSchedule(weight, decay, steps)
+            anchor_view(plan.views)
+        check_vae(vae, plan, model.get_model_object("latent_format").latent_channels)
+        check_weights(model.model.diffusion_model, "model", NAME)
+        check_weights(vae.first_stage_model, "VAE", NAME)
+        distance = perceptual_distance(backbone, vae, NAME)
+        return io.NodeOutput(SyncPatch(plan, schedule, vae, distance).install(model))

@@ -1,0 +1,1 @@
+"""What is measured of a canvas: spectra (Fig. 2(b)), seams, the linear map of Eq. 5."""

@@ -1,0 +1,1 @@
+"""Other papers' methods on torch alone: Merge-Attend-Diffuse, SyncDiffusion, LiteFocus."""

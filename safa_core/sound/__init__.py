@@ -1,0 +1,1 @@
+"""Sound and rings: mel spectrograms, vocoders in pieces, circular convolutions, WAV loop points."""
