@@ -144,7 +144,7 @@ def measure(method: str, options) -> dict:
         {key: statistics.median(row[key] for row in rows) for key in rows[0]} for rows in zip(*rounds, strict=True)
     ]
     return {
-        "views": len(canvas.views),
+        "views": len(canvas.plan),
         "early": kinds[0],
         "late": kinds[1],
         "peak": memory() / 1e6,

@@ -15,14 +15,14 @@ from ..safa_core.fold import short_axis
 class Canvas:
     """A view plan on a latent of a given shape.
 
-    views: the geometry along the long axis, in latent columns.
+    plan: the geometry along the long axis, in latent columns.
     shape: the canvas latent without its batch, (C, ..., length, ...).
     axis:  which dimension of [B, C, ...] is the long one, counted from the front.
     unit:  "seconds", "pixels" or "latent": what people count columns in.
     scale: how many units one latent column is.
     """
 
-    views: ViewPlan
+    plan: ViewPlan
     shape: tuple[int, ...]
     axis: int
     unit: str = "latent"
@@ -50,7 +50,7 @@ class Canvas:
     def view_shape(self, latent: torch.Tensor) -> list[int]:
         """The shape of one view of this latent."""
         shape = list(latent.shape)
-        shape[self.axis_in(latent)] = self.views.view
+        shape[self.axis_in(latent)] = self.plan.view
         return shape
 
     def check(self, latent: torch.Tensor, who: str) -> None:
@@ -63,9 +63,9 @@ class Canvas:
                 f"{who}: the plan's long axis is dimension {self.axis} of a latent with {len(self.shape) + 1} "
                 f"dimensions, but the latent has {latent.ndim}; make the plan with this latent or model."
             )
-        if latent.shape[axis] != self.views.length:
+        if latent.shape[axis] != self.plan.length:
             raise ValueError(
-                f"{who}: the plan is for {self.views.length} latent columns along dimension {axis}, but the latent "
+                f"{who}: the plan is for {self.plan.length} latent columns along dimension {axis}, but the latent "
                 f"{list(latent.shape)} has {latent.shape[axis]} there; connect the Subview Planner's own latent, or "
                 "plan with this latent."
             )

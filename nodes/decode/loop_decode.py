@@ -11,6 +11,7 @@ import torch
 from comfy_api.latest import io, ui
 
 from ...safa_core.sound.circular import circular, crop_ring, pad_ring, wrap_obstacle
+from ..canvas import Canvas
 from ..node_text import show_text
 from ..sockets import CATEGORY, SaFaPlan
 
@@ -137,12 +138,13 @@ class SaFaLoopDecode(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, vae, latent, plan) -> io.NodeOutput:
+    def execute(cls, vae, latent, plan: Canvas) -> io.NodeOutput:
+        canvas = plan
         samples = latent["samples"]
-        plan.check(samples, NAME)
+        canvas.check(samples, NAME)
         _check(vae, samples)
-        if plan.views.loop:
-            picture, text = decode_loop(vae, samples, plan.axis_in(samples) - samples.ndim)
+        if canvas.plan.loop:
+            picture, text = decode_loop(vae, samples, canvas.axis_in(samples) - samples.ndim)
         else:
             picture, text = vae.decode(samples), "the plan has no loop: decoded as VAE Decode does"
         if picture.ndim == 5:

@@ -17,7 +17,7 @@ from .spectrogram_picture import audio_spectrogram, spectrogram_picture
 
 def decode_host(vae, latent: torch.Tensor, canvas: Canvas | None):
     """The same of one of the host's own VAEs, which decodes to sound itself: (sound [B, C, samples], spectra, said)."""
-    if canvas is not None and canvas.views.loop:
+    if canvas is not None and canvas.plan.loop:
         sound, text = decode_loop(vae, latent, canvas.axis_in(latent) - latent.ndim)
         text = text.replace("picture", "sound")
     else:
@@ -42,11 +42,11 @@ def _has_mel(vae) -> bool:
     return hasattr(vae, "latent_to_mel")
 
 
-def _check(vae, latent: dict, plan: Canvas | None, join_at: str) -> None:
+def _check(vae, latent: dict, canvas: Canvas | None, join_at: str) -> None:
     """Refuse before anything is decoded (ValueError)."""
     samples = latent["samples"]
-    if plan is not None:
-        plan.check(samples, NAME)
+    if canvas is not None:
+        canvas.check(samples, NAME)
     if samples.is_nested:
         raise ValueError(f"{NAME}: expected one latent, got a pack of several (audio with video); split it first.")
     if not _has_mel(vae):
@@ -63,7 +63,7 @@ def _check(vae, latent: dict, plan: Canvas | None, join_at: str) -> None:
             f"{NAME}: the latent was made for {latent['sample_rate']} Hz, but this VAE decodes to {_rate(vae)} Hz; "
             "connect the VAE of the model that made the latent."
         )
-    if join_at == "mel" and not (_has_mel(vae) and plan is not None):
+    if join_at == "mel" and not (_has_mel(vae) and canvas is not None):
         what = "a plan, whose views are decoded one by one" if _has_mel(vae) else "a VAE with a mel spectrogram"
         raise ValueError(f"{NAME}: expected {what}, for `join_at` mel; connect one or choose latent.")
 
@@ -144,22 +144,25 @@ class SaFaMelDecode(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, vae, latent, plan=None, marks=False, window=0.0, join_at="latent", join=None) -> io.NodeOutput:
-        _check(vae, latent, plan, join_at)
+    def execute(
+        cls, vae, latent, plan: Canvas | None = None, marks=False, window=0.0, join_at="latent", join=None
+    ) -> io.NodeOutput:
+        canvas = plan
+        _check(vae, latent, canvas, join_at)
         samples = latent["samples"]
         if _has_mel(vae):
-            joined = (plan.views, join or SwapJoin()) if join_at == "mel" else None
-            loop = plan is not None and plan.views.loop
+            joined = (canvas.plan, join or SwapJoin()) if join_at == "mel" else None
+            loop = canvas is not None and canvas.plan.loop
             try:
                 sound, spectra, said = decode_mel(vae, samples, loop, joined, window)
             except ValueError as error:
                 raise ValueError(str(error) if str(error).startswith(NAME) else f"{NAME}: {error}") from error
         else:
-            sound, spectra, said = decode_host(vae, samples, plan)
+            sound, spectra, said = decode_host(vae, samples, canvas)
         rate = _rate(vae)
         title = f"{sound.shape[-1] / rate:.6g} s at {rate} Hz ({sound.shape[-1]} samples)"
-        title += ", loop" if plan is not None and plan.views.loop else ""
-        views = plan.views if plan is not None and marks else None
+        title += ", loop" if canvas is not None and canvas.plan.loop else ""
+        views = canvas.plan if canvas is not None and marks else None
         column = 0.0 if views is None else sound.shape[-1] / rate / views.length
         picture = torch.cat([spectrogram_picture(spectrum, title, views, column) for spectrum in spectra])
         text = "\n".join([title, *said])  # the page breaks long lines within words

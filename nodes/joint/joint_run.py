@@ -25,7 +25,7 @@ class JointRun:
 
     def __init__(self, patch, guider, sampler, sigmas, stage, seed, noise, latent_image, denoise_mask):
         self.patch, self.model, self.sampler = patch, guider.inner_model, sampler
-        self.plan, self.axis = patch.canvas.views, patch.canvas.axis_in(noise)
+        self.plan, self.axis = patch.canvas.plan, patch.canvas.axis_in(noise)
         self.length, self.view, self.seed, self.sigmas = self.plan.length, self.plan.view, seed, sigmas
         device, ndim = noise.device, noise.ndim
         rows = patch.canvas.rows_in(noise)

@@ -42,9 +42,9 @@ class JointPatch:
     def _fit(self, rows: int) -> None:
         """Refuse operators that have no room on this plan, by the node's name (ValueError)."""
         with named(self.who):
-            self.join.weights(self.canvas.views, rows)
+            self.join.weights(self.canvas.plan, rows)
             if self.guide is not None:
-                self.guide.on(self.canvas).places(self.canvas.views, rows)
+                self.guide.on(self.canvas).places(self.canvas.plan, rows)
 
     def install(self, model):
         """A clone of the host's MODEL with this patch; refuses a second one (ValueError)."""
@@ -96,10 +96,10 @@ class JointPatch:
     def prepare_sampling(self, executor, model, noise_shape, conds, *args, **kwargs):
         """Ask for memory for the views that fit beside the weights, not for a canvas that never runs whole."""
         shape = list(noise_shape)
-        shape[self.canvas.axis + len(shape) - len(self.canvas.shape) - 1] = self.canvas.views.view
+        shape[self.canvas.axis + len(shape) - len(self.canvas.shape) - 1] = self.canvas.plan.view
         each = max(1, model.model.memory_required([2 * shape[0], *shape[1:]]))
         room = comfy.model_management.get_total_memory(model.load_device) - model.model_size()
-        views = len(self.canvas.views) + (self.guide is not None)
+        views = len(self.canvas.plan) + (self.guide is not None)
         shape[0] *= max(1, min(views, int(room / (1.5 * each))))  # 1.5: the host's own margin when it batches
         return executor(model, shape, conds, *args, **kwargs)
 

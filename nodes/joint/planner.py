@@ -233,7 +233,7 @@ def _share(views) -> str:
 
 def describe(canvas: Canvas, facts: ModelFacts, said: list[str]) -> str:
     """The plan in one line: views, share of overlap, model windows per step, MultiDiffusion's at its overlap of 0.8."""
-    views = canvas.views
+    views = canvas.plan
     rival = len(plan_views(views.length, views.view, 0.8, views.loop))
     plural = "s" if len(views) > 1 else ""
     parts = [
@@ -248,7 +248,7 @@ def describe(canvas: Canvas, facts: ModelFacts, said: list[str]) -> str:
 
 def brief(canvas: Canvas, facts: ModelFacts, said: list[str]) -> str:
     """The plan for the node itself, where ComfyUI's page has room for two lines; roundings come before the second."""
-    views = canvas.views
+    views = canvas.plan
     plural = "s" if len(views) > 1 else ""
     size = f"{_length(views.length, facts)}{_across(canvas, facts)}{', loop' if views.loop else ''}"
     return "\n".join(

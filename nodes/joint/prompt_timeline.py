@@ -121,30 +121,31 @@ class SaFaPromptTimeline(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, clip, timeline, plan, cross_fade=0.1, blend="columns") -> io.NodeOutput:
+    def execute(cls, clip, timeline, plan: Canvas, cross_fade=0.1, blend="columns") -> io.NodeOutput:
+        canvas = plan
         if clip is None:
             raise ValueError(
                 f"{NAME}: expected a CLIP, got none; the checkpoint holds no text encoder: load one with Load CLIP."
             )
         if not 0 <= cross_fade <= 1:
             raise ValueError(f"{NAME}: expected `cross_fade` from 0 to 1 (share of a view), got {cross_fade:g}.")
-        ruler = Ruler(plan.views, plan.unit, plan.scale)
-        fade = round(cross_fade * plan.views.view)
+        ruler = Ruler(canvas.plan, canvas.unit, canvas.scale)
+        fade = round(cross_fade * canvas.plan.view)
         with named(NAME):
             lines = read_timeline(timeline, ruler)
             prompts, weights = prompt_weights(lines, ruler, fade)
-            seen, change = prompts_of_views(weights, plan.views), f"cross-fade {ruler.text(fade)}"
+            seen, change = prompts_of_views(weights, canvas.plan), f"cross-fade {ruler.text(fade)}"
             if blend == "views":
-                chosen = prompt_of_views(lines, prompts, weights, plan.views)
-                weights = weights_of_views(chosen, len(prompts), plan.views)
+                chosen = prompt_of_views(lines, prompts, weights, canvas.plan)
+                weights = weights_of_views(chosen, len(prompts), canvas.plan)
                 seen, change = chosen == torch.arange(len(prompts)).unsqueeze(1), "one for each view"
         heard = seen.any(1)
         prompts = [prompt for prompt, used in zip(prompts, heard, strict=True) if used]
         weights, seen = weights[heard], seen[heard]
         positive = []
         for prompt, weight, takes in zip(prompts, weights, seen, strict=True):
-            encoded, views = clip.encode_from_tokens_scheduled(clip.tokenize(prompt)), plan.views
-            positive += told_to_views(encoded, takes, views) if blend == "views" else placed(encoded, weight, plan)
+            encoded, views = clip.encode_from_tokens_scheduled(clip.tokenize(prompt)), canvas.plan
+            positive += told_to_views(encoded, takes, views) if blend == "views" else placed(encoded, weight, canvas)
         info = describe(len(prompts), int(seen.sum()), ruler, change)
         picture = timeline_picture(prompts, weights, ruler, info)
         show_text(cls.hidden, info)

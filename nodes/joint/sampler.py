@@ -9,6 +9,7 @@ from comfy_execution.graph_utils import ExecutionBlocker
 import nodes as host_nodes
 
 from ...safa_core import SwapJoin
+from ..canvas import Canvas
 from ..sockets import CATEGORY, SaFaGuide, SaFaJoin, SaFaPlan
 from .patch import JointPatch
 
@@ -38,7 +39,7 @@ class SaFaModelPatch(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, plan, join=None, guide=None) -> io.NodeOutput:
+    def execute(cls, model, plan: Canvas, join=None, guide=None) -> io.NodeOutput:
         return io.NodeOutput(JointPatch(plan, join or SwapJoin(), guide, "SaFa Model Patch").install(model))
 
 
@@ -111,7 +112,7 @@ class SaFaSampler(io.ComfyNode):
     def execute(
         cls,
         model,
-        plan,
+        plan: Canvas,
         positive,
         negative,
         latent,
@@ -129,8 +130,9 @@ class SaFaSampler(io.ComfyNode):
                 f"SaFa Sampler: expected at least one step and a denoise above 0, got {steps} steps at denoise "
                 f"{denoise:g}; nothing would be sampled."
             )
-        patch = JointPatch(plan, join or SwapJoin(), guide, "SaFa Sampler", finish_reference=True)
-        plan.check(latent["samples"], "SaFa Sampler")
+        canvas = plan
+        patch = JointPatch(canvas, join or SwapJoin(), guide, "SaFa Sampler", finish_reference=True)
+        canvas.check(latent["samples"], "SaFa Sampler")
         patched = patch.install(model)
         (out,) = host_nodes.common_ksampler(
             patched, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent, denoise=denoise

@@ -58,7 +58,7 @@ class Recorder:
         def on_step(step, denoised, x, total):
             if step % self.every == 0 or step == total - 1:
                 state = model.process_latent_out((denoised if self.kept == "prediction" else x).float().cpu())
-                seen.append(Step(step + 1, total, measure(state, self.canvas.views, self.canvas.axis_in(state))))
+                seen.append(Step(step + 1, total, measure(state, self.canvas.plan, self.canvas.axis_in(state))))
             if callback is not None:
                 callback(step, denoised, x, total)
 
@@ -68,11 +68,11 @@ class Recorder:
 
     def _column(self, latent: torch.Tensor) -> torch.Tensor:
         axis = self.canvas.axis_in(latent)
-        return latent.select(axis, self.canvas.views.length // 2).float().cpu().flatten()
+        return latent.select(axis, self.canvas.plan.length // 2).float().cpu().flatten()
 
     def of(self, latent: torch.Tensor, canvas: Canvas, who: str) -> tuple[Step, ...]:
         """The steps that led to this latent (ValueError, named after the node `who`, where they led to another)."""
-        if canvas.views != self.canvas.views:
+        if canvas.plan != self.canvas.plan:
             raise ValueError(f"{who}: the steps were recorded with another plan; connect the same plan to both nodes.")
         if not self.steps:
             raise ValueError(
@@ -124,6 +124,6 @@ class SaFaRecordSteps(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, plan, every, keep) -> io.NodeOutput:
+    def execute(cls, model, plan: Canvas, every, keep) -> io.NodeOutput:
         recorder = Recorder(plan, every, keep)
         return io.NodeOutput(recorder.install(model), recorder)

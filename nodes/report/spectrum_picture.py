@@ -85,7 +85,7 @@ def _seams(axes, canvas: Canvas, found: Measured) -> None:
     if found.seams.closing is not None:
         axes.plot([0], [found.seams.closing], "D", color=INK, ms=6, label="the loop's end")
     axes.axhline(1, color=FAINT, lw=1, ls="--")
-    axes.set_xlim(-0.02 * canvas.views.length * canvas.scale, canvas.views.length * canvas.scale)
+    axes.set_xlim(-0.02 * canvas.plan.length * canvas.scale, canvas.plan.length * canvas.scale)
 
 
 def _steps(axes, steps) -> None:

@@ -32,7 +32,7 @@ FITTED = 4  # views that the linear map is fitted on, spread over the canvas
 def check(samples: torch.Tensor, canvas: Canvas) -> None:
     """Refuse a latent that this plan says nothing about (ValueError)."""
     canvas.check(samples, NAME)
-    if len(canvas.views) == 1:
+    if len(canvas.plan) == 1:
         raise ValueError(
             f"{NAME}: the plan has a single view, so there is no overlap to compare with a middle; plan a canvas of "
             "two views or more."
@@ -54,7 +54,7 @@ def _check_finite(samples: torch.Tensor, what: str) -> None:
 
 def check_reference(reference: torch.Tensor, samples: torch.Tensor, canvas: Canvas) -> None:
     """Refuse a reference of another kind than the latent, or narrower than the compared regions (ValueError)."""
-    axis, width = canvas.axis_in(samples), max(1, compared_width(canvas.views))
+    axis, width = canvas.axis_in(samples), max(1, compared_width(canvas.plan))
     wanted, given = ([n for d, n in enumerate(s.shape) if d not in (0, axis)] for s in (samples, reference))
     if reference.ndim != samples.ndim or given != wanted or reference.shape[axis] < width:
         raise ValueError(
@@ -89,8 +89,8 @@ def linear_map_r2(vae, samples: torch.Tensor, canvas: Canvas) -> float:
     The share of variance that a least-squares W and a constant explain, of all colours (or mel bins, for latents
     without rows) together. Of a video, the first frame.
     """
-    count = min(FITTED, len(canvas.views))
-    picked = [canvas.views.indices(i * len(canvas.views) // count) for i in range(count)]
+    count = min(FITTED, len(canvas.plan))
+    picked = [canvas.plan.indices(i * len(canvas.plan) // count) for i in range(count)]
     axis = canvas.axis_in(samples)
     views = torch.cat([samples[:1].index_select(axis, columns.to(samples.device)) for columns in picked])
     if views.ndim == 5:
@@ -138,7 +138,7 @@ def examine(samples: torch.Tensor, canvas: Canvas, vae=None, reference=None, ste
         check_vae(vae, samples)
     recorded = () if steps is None else steps.of(samples, canvas, NAME)
     axis = canvas.axis_in(samples)
-    found = measure(samples, canvas.views, axis)
+    found = measure(samples, canvas.plan, axis)
     return Findings(
         canvas=found,
         reference=centre_spectrum(reference, axis, found.width) if reference is not None and found.width else None,
@@ -161,7 +161,7 @@ def figures(canvas: Canvas, found: Findings) -> str:
 
 
 def _regions(canvas: Canvas, found: Measured, reference) -> list[str]:
-    views = canvas.views
+    views = canvas.plan
     overlaps, middles = overlap_regions(views), middle_regions(views)
     if not overlaps:
         return ["views do not overlap: no spectra, the seam score alone"]
@@ -268,10 +268,10 @@ class SaFaSpectrumReport(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, latent, plan, vae=None, reference=None, steps=None) -> io.NodeOutput:
-        samples = latent["samples"]
-        found = examine(samples, plan, vae, None if reference is None else reference["samples"], steps)
-        text, plot = figures(plan, found), spectrum_picture(plan, found.canvas, found.reference, found.steps)
+    def execute(cls, latent, plan: Canvas, vae=None, reference=None, steps=None) -> io.NodeOutput:
+        canvas, samples = plan, latent["samples"]
+        found = examine(samples, canvas, vae, None if reference is None else reference["samples"], steps)
+        text, plot = figures(canvas, found), spectrum_picture(canvas, found.canvas, found.reference, found.steps)
         show_text(cls.hidden, text)
         shown = {**ui.PreviewImage(plot, cls=cls).as_dict(), **ui.PreviewText(text).as_dict()}
         return io.NodeOutput(plot, text, ui=shown)

@@ -66,7 +66,7 @@ class SaFaMergeAttend(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, plan, tau) -> io.NodeOutput:
+    def execute(cls, model, plan: Canvas, tau) -> io.NodeOutput:
         return io.NodeOutput(MergePatch(plan, tau).install(model))
 
 
@@ -107,7 +107,7 @@ class MergePatch:
 
     def _check_plan(self, factor: int) -> None:
         """Refuse a plan whose views begin or end inside a token of so many latent columns (ValueError)."""
-        canvas, plan = self.canvas, self.canvas.views
+        canvas, plan = self.canvas, self.canvas.plan
         if len(canvas.shape) != 3 or canvas.axis not in (2, 3):
             raise ValueError(
                 f"{WHO}: the plan is for a latent of {list(canvas.shape)}, which is no picture or spectrogram of this "
@@ -137,7 +137,7 @@ class MergePatch:
                 "Sampler."
             )
         other = joint[0].canvas
-        if (other.views, other.axis) != (self.canvas.views, self.canvas.axis):
+        if (other.views, other.axis) != (self.canvas.plan, self.canvas.axis):
             raise ValueError(
                 f"{WHO}: its plan is not that of {joint[0].who}; connect one Subview Planner's plan to both."
             )
@@ -184,7 +184,7 @@ class MergeRun:
 
         Refuses a call that lacks views of a prompt (ValueError): merging some of them would be another method.
         """
-        views = len(self.canvas.views)
+        views = len(self.canvas.plan)
         if views == 1:
             return None
         prompts = list(zip(options["cond_or_uncond"], options["uuids"], strict=True))
@@ -205,7 +205,7 @@ class MergeRun:
             ) from error
         canvas = self.canvas
         axis, batch = canvas.axis_in(x) - 2, len(x) // len(prompts)
-        return MergedRows(canvas.views, axis, tuple(x.shape[2:]), found, len(prompts), batch, self.merging, x.device)
+        return MergedRows(canvas.plan, axis, tuple(x.shape[2:]), found, len(prompts), batch, self.merging, x.device)
 
 
 def prompts_share_views(origins: Iterable[tuple[Hashable, int]], views: int) -> bool:

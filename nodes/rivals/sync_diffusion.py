@@ -14,6 +14,7 @@ from comfy_api.latest import io
 
 from ...safa_core import AverageJoin
 from ...safa_core.methods.sync_diffusion import SyncSchedule, anchor_view, carried_shift, view_shifts
+from ..canvas import Canvas
 from ..errors import named
 from ..joint.joint_run import JointRun
 from ..joint.patch import KEY, JointPatch
@@ -87,7 +88,7 @@ class SyncPatch(JointPatch):
     def __init__(self, canvas, schedule: SyncSchedule, vae, distance, who: str = NAME):
         super().__init__(canvas, AverageJoin(), None, who)
         self.schedule, self.vae, self.distance = schedule, vae, distance
-        self.anchor = anchor_view(canvas.views)
+        self.anchor = anchor_view(canvas.plan)
 
     def install(self, model):
         patched = super().install(model)
@@ -260,12 +261,13 @@ class SaFaSyncGradient(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, plan, vae, weight, decay, steps, backbone) -> io.NodeOutput:
+    def execute(cls, model, plan: Canvas, vae, weight, decay, steps, backbone) -> io.NodeOutput:
+        canvas = plan
         with named(NAME):
             schedule = SyncSchedule(weight, decay, steps)
-            anchor_view(plan.views)
-        check_vae(vae, plan, model.get_model_object("latent_format").latent_channels)
+            anchor_view(canvas.plan)
+        check_vae(vae, canvas, model.get_model_object("latent_format").latent_channels)
         check_weights(model.model.diffusion_model, "model", NAME)
         check_weights(vae.first_stage_model, "VAE", NAME)
         distance = perceptual_distance(backbone, vae, NAME)
-        return io.NodeOutput(SyncPatch(plan, schedule, vae, distance).install(model))
+        return io.NodeOutput(SyncPatch(canvas, schedule, vae, distance).install(model))

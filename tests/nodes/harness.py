@@ -174,7 +174,7 @@ def literal(
 
     guide: Guide or None. own: the reference's own positive prompt. kw: cfg, positive, negative.
     """
-    plan, steps = canvas.views, len(sigmas) - 1
+    plan, steps = canvas.plan, len(sigmas) - 1
     noise = comfy.sample.prepare_noise(torch.zeros(batch, *canvas.shape), seed)
     start = start_of(model, sigmas, noise, latent)
     calls = SeparateCalls(model, seed=seed, **kw).euler(sigmas)
@@ -201,7 +201,7 @@ def literal(
 @lru_cache
 def guided_places(canvas, guide):
     """Eq. 10 written out: (guided [rows, length] bool, reference column of each canvas column)."""
-    plan, rows = canvas.views, canvas.rows
+    plan, rows = canvas.plan, canvas.rows
     views_on = [[i for i in range(len(plan)) if c in plan.indices(i).tolist()] for c in range(plan.length)]
     places, column = torch.zeros(rows, plan.length, dtype=torch.bool), torch.zeros(plan.length, dtype=torch.int64)
     for i in range(len(plan)):
@@ -217,7 +217,7 @@ def guided_places(canvas, guide):
 def apart(state, canvas, guide):
     """Largest difference between guided places of the canvas and the reference's, in an extended state."""
     places, column = guided_places(canvas, guide)
-    whole, reference = state[..., : canvas.views.length], state[..., canvas.views.length :]
+    whole, reference = state[..., : canvas.plan.length], state[..., canvas.plan.length :]
     return float((whole - reference[..., column]).abs()[..., places].max())
 
 

@@ -43,7 +43,7 @@ def canvas_of(shape, view, overlap=0.25, loop=False, axis=-1, unit="pixels"):
 
 def crop(tensor, canvas, i, axis):
     """View i of what has the canvas's length along `axis`."""
-    return tensor.index_select(axis, canvas.views.indices(i))
+    return tensor.index_select(axis, canvas.plan.indices(i))
 
 
 def joint(model, canvas, positive, negative, steps=2, cfg=CFG, guide=None, batch=1, latent=None, patch=None):
@@ -58,7 +58,7 @@ def joint(model, canvas, positive, negative, steps=2, cfg=CFG, guide=None, batch
 
 def separate(model, canvas, conds, steps=2, cfg=CFG, guide=None, batch=1):
     """Algorithm 1 with Euler steps; conds(i) gives (positive, negative) of view i (of the reference: its number)."""
-    sampling, plan, axis = model.get_model_object("model_sampling"), canvas.views, canvas.axis
+    sampling, plan, axis = model.get_model_object("model_sampling"), canvas.plan, canvas.axis
     sigmas = comfy.samplers.calculate_sigmas(sampling, SCHEDULER, steps)
     noise = comfy.sample.prepare_noise(torch.zeros(batch, *canvas.shape), SEED)
     most = float(sigmas[0]) >= float(sampling.sigma_max) * (1 - 1e-5)

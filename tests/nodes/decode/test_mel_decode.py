@@ -116,7 +116,7 @@ def test_a_1d_vae_wraps_too():
 
 def test_24_seconds_from_three_windows_are_24_seconds(vae):
     plan = plan_of(600, 250, 0.2)
-    assert len(plan.views) == 3
+    assert len(plan.plan) == 3
     sound, _, _ = decode(vae, noise(1, 8, 600, 16), plan)
     assert sound.shape[-1] == 24 * 16000
     steps = (sound.roll(-1, 2) - sound).abs().flatten()
@@ -165,7 +165,7 @@ def test_safa_plus_joins_views_on_the_mel(vae, loop):
     latent, plan = noise(1, 8, 60, 16), plan_of(60, 24, 0.3, loop)
     sound, _, text = decode(vae, latent, plan, join_at="mel", join=SwapJoin(1, 2))
     print(text)
-    mel = joined_mel(vae, latent, plan.views, SwapJoin(1, 8))
+    mel = joined_mel(vae, latent, plan.plan, SwapJoin(1, 8))
     expected = vae.vocoder(mel.repeat(1, 3, 1))[:, 60 * COLUMN : 120 * COLUMN] if loop else vae.vocoder(mel)[:, :-32]
     assert (sound[0] - expected).abs().max() <= 1e-6
     assert "joined on the mel" in text
@@ -200,8 +200,8 @@ def test_safa_plus_for_a_vae_over_time_alone_without_a_vocoder():
     vae, latent = one_dimensional(), 0.5 * noise(1, 20, 24)
     plan = plan_of(24, 10, 0.4, True, (20, None))
     sound, picture, text = decode(vae, latent, plan, join_at="mel", join=SwapJoin(1, 3), marks=True)
-    mels = [vae.latent_to_mel(latent[..., plan.views.indices(i)]) for i in range(len(plan.views))]
-    frames = scaled(plan.views, 2)
+    mels = [vae.latent_to_mel(latent[..., plan.plan.indices(i)]) for i in range(len(plan.plan))]
+    frames = scaled(plan.plan, 2)
     fold = ViewFold(frames, SwapJoin(1, 6).weights(frames), 3, 2)
     mel = fold.scatter(torch.cat([m.transpose(1, 2) for m in mels], 2)).transpose(1, 2)
     expected = griffin_lim(mel, 16000, 1024, 256, 0, 8000, "log10", loop=True)

@@ -96,7 +96,7 @@ def test_joint_denoise_is_the_patched_ksampler(prediction, loop, w, rate, axis):
     core, _ = joint_denoise(
         lambda views, k: torch.stack([calls(view, k) for view in views]),
         start_of(model, sigmas, noise),
-        canvas.views,
+        canvas.plan,
         steps,
         SwapJoin(w),
         ReferenceGuide(rate, 2, axis),
@@ -107,7 +107,7 @@ def test_joint_denoise_is_the_patched_ksampler(prediction, loop, w, rate, axis):
 
 def multidiffusion(model, canvas, steps, window):
     """Bar-Tal et al., Eq. 5: each pixel is the weighted mean over the windows that show it, one call per window."""
-    sigmas, plan = schedule(model, steps=steps), canvas.views
+    sigmas, plan = schedule(model, steps=steps), canvas.plan
     calls = SeparateCalls(model).euler(sigmas)
     x = start_of(model, sigmas, comfy.sample.prepare_noise(empty(canvas)["samples"], SEED))
     for k in range(steps):
@@ -181,7 +181,7 @@ def test_little_memory_only_makes_smaller_batches(monkeypatch, kind, channels, s
     model = Batches({"toy": toy, "sd3": sd3}[kind]())
     canvas, guide, conds = canvas_of(36, 16, channels=channels), guide_of(), prompts(kind)
     plenty = ksampler(patched(model.model, canvas, guide=guide), empty(canvas), steps=steps, **conds)
-    views = len(canvas.views) + 1
+    views = len(canvas.plan) + 1
     assert max(model.sizes) == 2 * views
     model.sizes.clear()
     monkeypatch.setattr(type(model.model), "get_free_memory", lambda self, device: 0)

@@ -46,7 +46,7 @@ def seconds(positive, negative, start, total):
 def check(model, canvas, conds, given, guide=GUIDE, limit=1e-5, **options):
     """Joint sampling of `given` (positive, negative) against each window told conds(i); i = -1 is the reference."""
     together = joint(model, canvas, *given, guide=guide, **options)
-    views = len(canvas.views)
+    views = len(canvas.plan)
     apart = separate(model, canvas, lambda i: conds(-1 if i == views else i), guide=guide, **options)
     assert difference(together, apart) <= limit
     return together
@@ -74,7 +74,7 @@ def test_stable_audio_seconds_of_the_canvas_begin_later_in_later_views(loop):
     given = seconds(*plain, 3, LENGTH * STABLE)
 
     def told(i):
-        return seconds(*plain, 3 + canvas.views.starts[max(i, 0)] * STABLE, LENGTH * STABLE)
+        return seconds(*plain, 3 + canvas.plan.starts[max(i, 0)] * STABLE, LENGTH * STABLE)
 
     model = tiny_models.stable_audio()
     together = check(model, canvas, told, given, batch=2)
@@ -88,7 +88,7 @@ def test_views_that_differ_in_seconds_still_run_together():
     given = seconds(prompt(1, "stable_audio"), prompt(2, "stable_audio"), 0, LENGTH * STABLE)
     with Forwards(model.model.diffusion_model) as calls:
         joint(model, canvas, *given, steps=1)
-    assert [len(args[0]) for args, _ in calls] == [2 * len(canvas.views)]
+    assert [len(args[0]) for args, _ in calls] == [2 * len(canvas.plan)]
 
 
 def test_a_reference_with_a_prompt_of_its_own_is_told_its_own_seconds():
@@ -144,7 +144,7 @@ def test_ace_step_15_views_run_together_and_each_hears_its_own_timbre():
 
     with Forwards(network) as calls:
         joint(model, canvas, *given, steps=1)
-    assert [len(args[0]) for args, _ in calls] == [2 * len(canvas.views)]
+    assert [len(args[0]) for args, _ in calls] == [2 * len(canvas.plan)]
     patched = JointPatch(canvas, SwapJoin(), None, "SaFa Sampler").install(model)
     patched.patch_model()
     assert apart() < 1e-5
@@ -177,7 +177,7 @@ def test_ace_step_15_reference_audio_of_the_canvas_is_cut_for_each_view(loop, co
     whole = torch.cat([sound(columns)[..., :LENGTH], silence[..., columns:]], -1)
 
     def told(i):
-        return tuple(heard(c, whole.index_select(2, canvas.views.indices(max(i, 0)))) for c in ace15_prompts())
+        return tuple(heard(c, whole.index_select(2, canvas.plan.indices(max(i, 0)))) for c in ace15_prompts())
 
     model = tiny_models.ace_step15()
     given = tuple(heard(c, sound(columns)) for c in ace15_prompts())
@@ -202,7 +202,7 @@ def test_ace_step_15_audio_codes_of_the_canvas_are_cut_for_each_view(count, loop
     plain, codes = ace15_prompts(), codes_of(count)
 
     def told(i):
-        columns = canvas.views.indices(max(i, 0)).tolist()
+        columns = canvas.plan.indices(max(i, 0)).tolist()
         own = [columns[k + 2] // 5 for k in range(0, VIEW, 5)]
         return coded(plain[0], [codes[j] if j < count else NO_CODE for j in own]), plain[1]
 

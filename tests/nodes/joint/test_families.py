@@ -160,7 +160,7 @@ def test_the_references_own_masked_picture_has_the_size_of_a_view():
     wide, small = conds(1, 28), conds(7, 12)
 
     def view(i):
-        if i == len(canvas.views):
+        if i == len(canvas.plan):
             return small, prompt(2)
         values = {k: crop(wide[0][1][k], canvas, i, 3) for k in ("concat_latent_image", "concat_mask")}
         return node_helpers.conditioning_set_values(wide, values), prompt(2)

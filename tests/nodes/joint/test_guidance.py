@@ -210,7 +210,7 @@ def test_cfg_1_runs_no_negative_prompt():
         lambda f, a: sizes.append(len(a["input"])) or f(a["input"], a["timestep"], **a["c"])
     )
     ksampler(patched(model, CANVAS, guide=GUIDE), empty(CANVAS), steps=STEPS, cfg=1.0)
-    views = len(CANVAS.views)
+    views = len(CANVAS.plan)
     assert sizes == [views + 1] * K + [views] * (STEPS - K)
 
 
@@ -225,7 +225,7 @@ def test_an_own_prompt_in_every_guider():
             name, node = list(guiders(patched(recorder.model, CANVAS, guide=guide)))[number]
             custom(node.result[0], empty(CANVAS), steps=1, sigmas=schedule(toy(), steps=STEPS)[:2])
             states.append(recorder.calls[0][2])
-        length = CANVAS.views.length
+        length = CANVAS.plan.length
         assert (states[0] - states[1])[..., length:].abs().max() > 1e-3, name
         rows = (states[0] - states[1])[..., :length].abs().amax((0, 1, 3))
         if "perpneg" not in name:  # its projection is a sum over everything there is

@@ -116,4 +116,4 @@ def test_the_defaults_work_together():
         assert patch(join, guide).result[0] is not None
     canvas = canvas_of(WIDE, 16)
     for join in joins:
-        assert torch.all(join.weights(canvas.views, canvas.rows) >= 0)
+        assert torch.all(join.weights(canvas.plan, canvas.rows) >= 0)

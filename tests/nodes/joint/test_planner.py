@@ -56,15 +56,15 @@ def test_nothing_typed(kind, monkeypatch):
         monkeypatch.setattr(model.model, "model_type", type(model.model.model_type).V_PREDICTION)
     unit, view, shape = FAMILIES[kind]
     canvas, latent, picture, info = plan(model)
-    assert (canvas.unit, canvas.views.view, list(latent["samples"].shape)) == (unit, view, shape)
+    assert (canvas.unit, canvas.plan.view, list(latent["samples"].shape)) == (unit, view, shape)
     assert canvas.axis == len(shape) - 1 and list(canvas.shape) == shape[1:]
-    assert len(canvas.views) == (6 if unit == "pixels" else 3)
+    assert len(canvas.plan) == (6 if unit == "pixels" else 3)
     assert not torch.any(latent["samples"]) and (latent.get("type") == "audio") == (unit == "seconds")
     assert "rounded" not in info
 
 
 def test_sd2_for_512_pixels():
-    assert plan(tiny_models.sd20("eps"))[0].views.view == 64
+    assert plan(tiny_models.sd20("eps"))[0].plan.view == 64
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
@@ -93,17 +93,17 @@ def test_nothing_typed_is_sampled(kind):
 @pytest.mark.parametrize("overlap", [0, 0.1, 0.2, 0.3, 0.33, 0.49, 0.5, 0.75])
 @pytest.mark.parametrize("loop", [False, True])
 def test_with_nothing_typed_there_are_six_views_at_any_overlap(overlap, loop):
-    assert len(plan(tiny_models.toy(), overlap=overlap, loop=loop)[0].views) == 6
+    assert len(plan(tiny_models.toy(), overlap=overlap, loop=loop)[0].plan) == 6
 
 
 def test_a_ring_is_never_shorter_than_a_view():
     canvas = plan(tiny_models.sd15(), overlap=0.95, loop=True)[0]
-    assert canvas.views.length == 64 and int(canvas.views.coverage.min()) > 1
+    assert canvas.plan.length == 64 and int(canvas.plan.coverage.min()) > 1
 
 
 def test_the_papers_panorama_in_one_line():
     canvas, latent, _, info = plan(tiny_models.sd15(), length=3200, view=640)
-    assert list(latent["samples"].shape) == [1, 4, 64, 400] and len(canvas.views) == 6
+    assert list(latent["samples"].shape) == [1, 4, 64, 400] and len(canvas.plan) == 6
     assert "\n" not in info
     assert re.match(r"6 views of 640 px \(80 latent columns\) on 3200 px \(400 latent columns\) x 512 px; ", info)
     assert "overlap 20.0%; " in info
@@ -117,7 +117,7 @@ def test_uneven_overlaps_are_told():
 
 def test_what_is_rounded_is_told():
     canvas, latent, _, info = plan(tiny_models.sd15(), length=1003, view=515, height=257, batch_size=2)
-    assert list(latent["samples"].shape) == [2, 4, 32, 125] and canvas.views.view == 64
+    assert list(latent["samples"].shape) == [2, 4, 32, 125] and canvas.plan.view == 64
     for text in ("length 1003 rounded to 1000", "view 515 rounded to 512", "height 257 rounded to 256"):
         assert f"{text} pixels" in info
     assert (
@@ -128,13 +128,13 @@ def test_what_is_rounded_is_told():
 
 def test_latent_columns_as_unit():
     canvas, latent, _, info = plan(tiny_models.sd15(), length=100, view=40, height=24, unit="latent")
-    assert list(latent["samples"].shape) == [1, 4, 24, 100] and canvas.views.view == 40 and canvas.unit == "pixels"
-    assert plan(tiny_models.stable_audio(), length=100, view=40, unit="latent")[0].views.view == 40
+    assert list(latent["samples"].shape) == [1, 4, 24, 100] and canvas.plan.view == 40 and canvas.unit == "pixels"
+    assert plan(tiny_models.stable_audio(), length=100, view=40, unit="latent")[0].plan.view == 40
 
 
 def test_length_is_the_width_even_where_the_height_is_more():
     canvas, latent, *_ = plan(tiny_models.sd15(), length=768, height=1024)
-    assert list(latent["samples"].shape) == [1, 4, 128, 96] and (canvas.axis, canvas.views.length) == (3, 96)
+    assert list(latent["samples"].shape) == [1, 4, 128, 96] and (canvas.axis, canvas.plan.length) == (3, 96)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_a_connected_latent_gives_the_geometry(kind, shape, axis, length):
     given = {"samples": torch.ones(shape), "noise_mask": torch.ones(1)}
     canvas, latent, _, info = plan(tiny_models.MODELS[kind](), latent=given)
     assert latent is given
-    assert (canvas.axis, canvas.views.length, canvas.shape) == (axis, length, shape[1:])
+    assert (canvas.axis, canvas.plan.length, canvas.shape) == (axis, length, shape[1:])
     if kind == "sd15":
         assert f"on {length * 8} px" in info and "x 512 px" in info
 

@@ -49,7 +49,7 @@ def by_columns(model, canvas, prompts, negative, weights, steps=2):
 
     weights: rows of numbers per canvas column. Every view is predicted whole for every prompt by the host alone.
     """
-    sampling, plan, axis = model.get_model_object("model_sampling"), canvas.views, canvas.axis
+    sampling, plan, axis = model.get_model_object("model_sampling"), canvas.plan, canvas.axis
     sigmas = comfy.samplers.calculate_sigmas(sampling, SCHEDULER, steps)
     noise = comfy.sample.prepare_noise(torch.zeros(1, *canvas.shape), SEED)
     start = sampling.noise_scaling(sigmas[0], noise, torch.zeros_like(noise), True)
@@ -86,8 +86,8 @@ def test_a_prompt_holds_in_its_columns_and_fades_into_the_next(name):
     kind, shape, axis = CANVASES[name]
     canvas, model = canvas_of(shape, 16, axis=axis), getattr(tiny_models, kind)()
     a, b, negative = (tiny_models.conditioning(kind, seed) for seed in (1, 2, 99))
-    lines = read_timeline("0-160: a\n160-352: b", Ruler(canvas.views, "pixels", 8))
-    _, weights = prompt_weights(lines, Ruler(canvas.views, "pixels", 8), 8)
+    lines = read_timeline("0-160: a\n160-352: b", Ruler(canvas.plan, "pixels", 8))
+    _, weights = prompt_weights(lines, Ruler(canvas.plan, "pixels", 8), 8)
     together = joint(model, canvas, placed(a, weights[0], canvas) + placed(b, weights[1], canvas), negative)
     first = ramp(44, 20, 8)
     expected = by_columns(model, canvas, [a, b], negative, [first, [1 - w for w in first]])
@@ -112,7 +112,7 @@ def test_the_node_makes_the_sound_that_its_lines_describe(audio, loop):
         together = joint(model, canvas, positive, negative)
     expected = by_columns(model, canvas, [rain, dog], negative, [first, [1 - w for w in first]])
     assert difference(together, expected) <= 2e-5
-    windows = sum(len(args[0]) for args, _ in calls) / 2 - len(canvas.views)  # two steps, one negative per view
+    windows = sum(len(args[0]) for args, _ in calls) / 2 - len(canvas.plan)  # two steps, one negative per view
     assert info.startswith(f"2 prompts on 44 s, cross-fade 4 s, {int(windows)} model windows per step for ")
     assert picture.shape[0] == 1 and picture.shape[2:] == (1024, 3)
 
@@ -155,7 +155,7 @@ def test_by_views_each_view_runs_once_with_its_own_prompt():
     canvas, model = canvas_of((1, 4, 12, 44), 16, loop=True), tiny_models.toy()  # views at 0, 11, 22 and 33
     a, b, negative = (tiny_models.conditioning("toy", seed) for seed in (1, 2, 99))
     takes = torch.tensor([True, False, False, True])
-    positive = told_to_views(a, takes, canvas.views) + told_to_views(b, ~takes, canvas.views)
+    positive = told_to_views(a, takes, canvas.plan) + told_to_views(b, ~takes, canvas.plan)
     assert [entry[1][SPAN] for entry in positive] == [(8, 9), (41, 42), (19, 31)]
     with Forwards(model.model.diffusion_model) as calls:
         together = joint(model, canvas, positive, negative, steps=1)
@@ -165,7 +165,7 @@ def test_by_views_each_view_runs_once_with_its_own_prompt():
     start = model.get_model_object("model_sampling").noise_scaling(sigmas[0], noise, torch.zeros_like(noise), True)
     expected, _ = literal_algorithm_1(
         lambda x, k, i: predict(model, x, sigmas[0], sigmas, a if takes[i] else b, negative, CFG),
-        start, None, canvas.views.starts, 16, 1, True, 1,
+        start, None, canvas.plan.starts, 16, 1, True, 1,
     )  # fmt: skip
     assert difference(together, model.model.process_latent_out(expected)) <= 1e-5
 
@@ -174,7 +174,7 @@ def test_by_views_a_view_takes_the_prompt_that_fills_most_of_it(audio):
     text = "0-16: rain\n16-44: wind"  # columns 0-32 of views 0-32, 18-50, 37-69, 56-88
     canvas = sound()
     positive, _, info = SaFaPromptTimeline.execute(audio[1], text, canvas, blend="views").result
-    assert canvas.views.starts == (0, 18, 37, 56)
+    assert canvas.plan.starts == (0, 18, 37, 56)
     assert [entry[1][SPAN] for entry in positive] == [(16, 17), (34, 73)]
     assert "2 prompts on 44 s, one for each view, 4 model windows per step for 4 views" in info
     with pytest.raises(ValueError, match=r"Prompt Timeline: Line 2 \(20-21: dog\) weighs most on none of the 4 views"):

@@ -306,14 +306,14 @@ class Windows(Recorder):
         self.model.set_model_unet_function_wrapper(self._forward)
 
     def _forward(self, apply, args):
-        assert args["input"].shape[-1] == CANVAS.views.view
+        assert args["input"].shape[-1] == CANVAS.plan.view
         self.windows.append(len(args["input"]))
         return apply(args["input"], args["timestep"], **args["c"])
 
 
 @pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m", "heun", "dpmpp_2m_sde"])
 def test_the_patch_drops_the_reference_after_the_guided_steps(sampler):
-    windows, views = Windows(toy()), len(CANVAS.views)
+    windows, views = Windows(toy()), len(CANVAS.plan)
     out = ksampler(patched(windows.model, CANVAS, guide=GUIDE), empty(CANVAS), sampler, steps=5)
     guided = windows.first_calls()[2]
     assert windows.windows == [2 * views + 2] * guided + [2 * views] * (len(windows.windows) - guided)

@@ -81,7 +81,7 @@ def mask_of(columns, value=0.0, batch=1):
 
 def literal_with_mask(model, sigmas, guide, latent, mask_at):
     """Algorithm 1 on the host's inpainting model: kept places are not guided. mask_at(k) [44]: the mask of step k."""
-    plan, steps = CANVAS.views, len(sigmas) - 1
+    plan, steps = CANVAS.plan, len(sigmas) - 1
     noise = comfy.sample.prepare_noise(latent, SEED)
     own = own_noise(noise[..., :16])
     sources = [(noise[..., plan.indices(i)], latent[..., plan.indices(i)]) for i in range(len(plan))]

@@ -76,7 +76,7 @@ def area_in_view(canvas, cond, i):
         return []
     drawn = ("area", "mask", "mask_strength", "set_area_to_bounds")
     plain = [[t, {k: v for k, v in d.items() if k not in drawn}] for t, d in cond]
-    sizes = rows_and_columns(canvas, size, canvas.views.view)
+    sizes = rows_and_columns(canvas, size, canvas.plan.view)
     offsets = rows_and_columns(canvas, offset, 0)
     return node_helpers.conditioning_set_values(plain, {"mask": mask, "area": (*sizes, *offsets)})
 
@@ -95,7 +95,7 @@ def check(canvas, positive, conds, negative=None, model=None, limit=1e-5, **opti
 @pytest.mark.parametrize("loop", [False, True])
 def test_a_prompt_per_view(shape, axis, loop):
     canvas = canvas_of(shape, 16, loop=loop, axis=axis)
-    ends = [s + canvas.views.view // 2 for s in canvas.views.starts]
+    ends = [s + canvas.plan.view // 2 for s in canvas.plan.starts]
     own = [prompt(i) for i in range(len(ends))]
     # each span is a few columns around the middle of its view; the last ones lie across the wrap of a loop
     positive = sum((spanned(c, end - 2, end + 3) for c, end in zip(own, ends, strict=True)), [])
@@ -106,7 +106,7 @@ def test_a_prompt_per_view(shape, axis, loop):
 
 def test_a_span_takes_the_views_that_are_centred_in_it():
     canvas = canvas_of(WIDE, 16, loop=True)  # views start at 0, 11, 22, 33; centres at 8, 19, 30, 41
-    assert canvas.views.starts == (0, 11, 22, 33)
+    assert canvas.plan.starts == (0, 11, 22, 33)
     a, b, c = prompt(1), prompt(2), prompt(3)
     positive = spanned(a, 41, 52) + spanned(b, 8, 41) + within(c, 0, 0.5)  # a: 41 to 43 and 0 to 7
     takes = [b, b, b, a]
@@ -116,7 +116,7 @@ def test_a_span_takes_the_views_that_are_centred_in_it():
 def test_spans_do_not_wrap_without_a_loop():
     canvas = canvas_of(WIDE, 16)
     a, b = prompt(1), prompt(2)
-    check(canvas, spanned(a, 30, 60) + b, lambda i: ((a if canvas.views.starts[i] + 8 >= 30 else []) + b, prompt(99)))
+    check(canvas, spanned(a, 30, 60) + b, lambda i: ((a if canvas.plan.starts[i] + 8 >= 30 else []) + b, prompt(99)))
 
 
 def test_the_negative_may_have_spans_too():
@@ -126,7 +126,7 @@ def test_the_negative_may_have_spans_too():
     check(
         canvas,
         prompt(5),
-        lambda i: (prompt(5), a if canvas.views.starts[i] + 8 < 20 else b),
+        lambda i: (prompt(5), a if canvas.plan.starts[i] + 8 < 20 else b),
         negative=negative,
     )
 
@@ -254,7 +254,7 @@ def test_default_prompts_fill_what_is_left_at_each_step(spans):
         return PairConditioningSetDefaultAndCombine().set_default_and_combine(positive, prompt(99), c, prompt(98))
 
     def view(i):
-        return combined(crop(mask, canvas, i, 2), canvas.views.starts[i] + 8 < 20)
+        return combined(crop(mask, canvas, i, 2), canvas.plan.starts[i] + 8 < 20)
 
     positive, negative = combined(mask)
     check(canvas, positive, view, negative=negative, steps=4)
@@ -306,10 +306,10 @@ def test_the_reference_is_told_what_means_the_whole_canvas():
     positive = masked(a, mask) + b + spanned(c, 0, 20)
 
     def view(i):
-        if i == len(canvas.views):
+        if i == len(canvas.plan):
             return b, prompt(99)
         here = masked(a, crop(mask, canvas, i, 2)) + b
-        return here + (c if canvas.views.starts[i] + 8 < 20 else []), prompt(99)
+        return here + (c if canvas.plan.starts[i] + 8 < 20 else []), prompt(99)
 
     check(canvas, positive, view, guide=guide)
 
@@ -317,7 +317,7 @@ def test_the_reference_is_told_what_means_the_whole_canvas():
 def test_the_reference_is_told_every_prompt_where_none_means_the_whole_canvas():
     canvas = canvas_of(WIDE, 16)
     a, b = prompt(1), prompt(2)
-    views = [a if s + 8 < 20 else b for s in canvas.views.starts] + [a + b]
+    views = [a if s + 8 < 20 else b for s in canvas.plan.starts] + [a + b]
     check(
         canvas,
         spanned(a, 0, 20) + spanned(b, 20, 44),
@@ -329,7 +329,7 @@ def test_the_reference_is_told_every_prompt_where_none_means_the_whole_canvas():
 def test_the_reference_has_a_prompt_of_its_own():
     canvas = canvas_of(WIDE, 16, loop=True)
     guide = Guide(0.5, 1, "frames", conditioning=prompt(7))
-    views = [prompt(1)] * len(canvas.views) + [prompt(7)]
+    views = [prompt(1)] * len(canvas.plan) + [prompt(7)]
     check(canvas, prompt(1), lambda i: (views[i], prompt(99)), guide=guide, batch=2)
 
 
@@ -366,4 +366,4 @@ def test_each_view_and_prompt_has_a_name_that_stays():
     patch = JointPatch(canvas, SwapJoin(), None, "SaFa Sampler")
     joint(model, canvas, prompt(1), prompt(99), patch=patch, steps=3)
     assert len(names) == 3 and names[0] == names[1] == names[2]
-    assert len(set(names[0])) == 2 * len(canvas.views)
+    assert len(set(names[0])) == 2 * len(canvas.plan)

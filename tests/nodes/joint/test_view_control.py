@@ -38,15 +38,15 @@ def ramp(canvas, scale=8):
     """An IMAGE [1, H, W, 3] at the canvas's size; its long axis goes from 0 to 1, green is noise."""
     height, width = (scale * d for d in canvas.shape[-2:])
     image = torch.rand(1, height, width, 3, generator=torch.Generator().manual_seed(1))
-    along = torch.linspace(0, 1, scale * canvas.views.length)
+    along = torch.linspace(0, 1, scale * canvas.plan.length)
     image[..., 0] = along if canvas.axis == 3 else along[:, None]
     return image
 
 
 def piece(image, canvas, i, scale=8):
     """View i of an IMAGE at the canvas's size, pixel by pixel."""
-    first = canvas.views.starts[i] * scale
-    pixels = [(first + p) % (canvas.views.length * scale) for p in range(canvas.views.view * scale)]
+    first = canvas.plan.starts[i] * scale
+    pixels = [(first + p) % (canvas.plan.length * scale) for p in range(canvas.plan.view * scale)]
     return image[:, :, pixels] if canvas.axis == 3 else image[:, pixels]
 
 
@@ -80,7 +80,7 @@ def test_every_view_gets_its_own_piece_of_the_ramp(shape, axis, loop):
     with Forwards(net.control_model) as calls:
         together = joint(tiny_models.sd15(), canvas, *controlled(image, net=net), steps=2, batch=2)
     hints = torch.cat([kwargs["hint"] for _, kwargs in calls])
-    views = len(canvas.views)
+    views = len(canvas.plan)
     assert len(hints) == 2 * 2 * 2 * views  # steps, prompts, pictures
     wanted = [piece(image, canvas, i).movedim(-1, 1)[0] for i in range(views)]
     seen = [sum(torch.equal(h, w) for h in hints) for w in wanted]
@@ -273,7 +273,7 @@ def test_the_reference_gets_no_hint_of_the_canvas_but_keeps_its_own(own, old_nod
 
     guide = Guide(0.5, 1, "rows", conditioning=applied(small, 7)[0] if own else None)
     alone = applied(small, 7) if own else (prompt(1), prompt(99))
-    views = [applied(piece(image, canvas, i)) for i in range(len(canvas.views))] + [alone]
+    views = [applied(piece(image, canvas, i)) for i in range(len(canvas.plan))] + [alone]
     check(canvas, applied(image), lambda i: views[i], guide=guide)
 
 
@@ -282,7 +282,7 @@ def test_only_the_reference_has_a_hint():
     canvas = canvas_of(WIDE, 12)
     small = torch.rand(1, 64, 96, 3, generator=torch.Generator().manual_seed(2))
     (own,) = host_nodes.ControlNetApply().apply_controlnet(prompt(7), tiny_models.controlnet_sd15(), small, 0.8)
-    views = [(prompt(1), prompt(99))] * len(canvas.views) + [(own, prompt(99))]
+    views = [(prompt(1), prompt(99))] * len(canvas.plan) + [(own, prompt(99))]
     check(canvas, (prompt(1), prompt(99)), lambda i: views[i], guide=Guide(0.5, 1, "rows", conditioning=own))
 
 

@@ -54,8 +54,8 @@ def canvas_of(shape=(4, 16, 196), axis=3, view=64, overlap=0.3, loop=False, unit
 def joined(canvas, join, batch=1):
     """Independent white noise of every view, joined."""
     shape = [batch, *canvas.shape]
-    shape[canvas.axis] = len(canvas.views) * canvas.views.view
-    return ViewFold(canvas.views, join.weights(canvas.views), len(shape), canvas.axis).scatter(noise(*shape))
+    shape[canvas.axis] = len(canvas.plan) * canvas.plan.view
+    return ViewFold(canvas.plan, join.weights(canvas.plan), len(shape), canvas.axis).scatter(noise(*shape))
 
 
 def figures_of(latent, canvas, **inputs):
@@ -92,7 +92,7 @@ def test_averaged_noise_lacks_three_decibels_and_swapped_noise_nothing(kind, loo
     assert numbers(swapped, "absolute") == pytest.approx([0], abs=0.3)
     assert numbers(averaged, "seam score") == pytest.approx([1], abs=0.08)
     assert ("the loop's end" in averaged) == loop
-    assert f"{len(canvas.views.overlaps)} overlaps and {len(canvas.views)} middles" in averaged
+    assert f"{len(canvas.plan.overlaps)} overlaps and {len(canvas.plan)} middles" in averaged
 
 
 def test_a_batch_is_told_by_its_mean_and_range():
@@ -191,7 +191,7 @@ def test_r2_of_a_mel_vae_is_that_of_the_packs_own_fit():
     vae = AudioVAE(SimpleNamespace(name="tiny AudioLDM", vae=tiny_audio.vae(5), vocoder=None, mel=Mel()))
     canvas = canvas_of((8, 44, 16), 2, view=16, overlap=0.2, unit="seconds")
     latent = noise(2, 8, 44, 16)
-    views = torch.cat([latent[:1, :, start : start + 16] for start in canvas.views.starts])
+    views = torch.cat([latent[:1, :, start : start + 16] for start in canvas.plan.starts])
     assert len(views) == 4
     own = fit_linear_map(views, vae.latent_to_mel(views).float())
     assert linear_map_r2(vae, latent, canvas) == pytest.approx(own.r2, abs=1e-6)
@@ -288,7 +288,7 @@ def test_what_was_measured_is_the_canvas_of_each_step(keep, first):
     finish = model.model.process_latent_out
     for step, (_, denoised, x, _) in zip(steps.steps, seen.steps, strict=True):
         state = finish((denoised if keep == "prediction" else x)[..., :50])
-        expected = measure(state, canvas.views, 3)
+        expected = measure(state, canvas.plan, 3)
         assert torch.allclose(step.measured.overlap, expected.overlap)
         assert step.measured.seams.scores == pytest.approx(expected.seams.scores)
     text = figures_of(out, canvas, steps=steps)

@@ -46,13 +46,13 @@ class Record:
 def canvases_in(call, canvas, batch):
     """The rows of each prompt's and item's views in a model call, found by what is in them; and all other rows."""
     found = {}
-    for i in range(len(canvas.views)):
-        windows = call.state.index_select(canvas.axis, canvas.views.indices(i))
+    for i in range(len(canvas.plan)):
+        windows = call.state.index_select(canvas.axis, canvas.plan.indices(i))
         for row, (x, told) in enumerate(zip(call.x, call.told, strict=True)):
             for item in range(batch):
                 if torch.equal(x, windows[item]):
                     found.setdefault((tuple(told), item), {})[i] = row
-    rows = [[own[i] for i in range(len(canvas.views))] for own in found.values()]
+    rows = [[own[i] for i in range(len(canvas.plan))] for own in found.values()]
     return rows, sorted(set(range(len(call.x))) - {row for own in rows for row in own})
 
 
@@ -68,7 +68,7 @@ class Literal:
     """Merge-Attend on the views of one prompt by dictionaries whose keys are (row, column) of the canvas."""
 
     def __init__(self, canvas, tokens):
-        axis, plan = canvas.axis - 2, canvas.views
+        axis, plan = canvas.axis - 2, canvas.plan
         rows, factor = next((canvas.rows // f, f) for f in (1, 2, 4) if plan.view * canvas.rows // f**2 == tokens)
         grid = (rows, plan.view // factor) if axis else (plan.view // factor, rows)
         self.keys = []
@@ -117,7 +117,7 @@ def check(call, canvas, merges, got, after, qkv, heads, method, **more):
     """
     batch, (q, k, v) = 2, (t.double() for t in qkv)
     canvases, others = canvases_in(call, canvas, batch)
-    assert len(canvases) == 2 * batch and len(call.x) == 2 * batch * len(canvas.views) + len(others)
+    assert len(canvases) == 2 * batch and len(call.x) == 2 * batch * len(canvas.plan) + len(others)
     expected = torch.stack([attention(*qkv, heads) for qkv in zip(q, k, v, strict=True)])
     if merges:
         plain = expected.clone()

@@ -252,7 +252,7 @@ def test_prompts_that_do_not_fit_together_run_one_by_one(family, name, monkeypat
     canvas = canvas_of(one)
     model = joint(merging(one.model, canvas), canvas, GUIDE)
     together = sample(one, model, canvas)
-    only(monkeypatch, len(canvas.views) + 1)
+    only(monkeypatch, len(canvas.plan) + 1)
     assert difference(sample(one, model, canvas), together) <= 1e-5
 
 
@@ -261,7 +261,7 @@ def test_views_that_do_not_fit_together_are_refused(family, name, monkeypatch):
     one = family(name)
     canvas = canvas_of(one)
     model = joint(merging(one.model, canvas), canvas)
-    only(monkeypatch, len(canvas.views) - 1)
+    only(monkeypatch, len(canvas.plan) - 1)
     with pytest.raises(ValueError, match="Merge-Attend-Diffuse: .* needs all 3 views of each prompt.*fewer views"):
         sample(one, model, canvas)
 

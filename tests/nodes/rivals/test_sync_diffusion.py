@@ -76,7 +76,7 @@ def literal_syncdiffusion(model, vae, canvas, kind, weight, scheduler="simple"):
 
     x is the paper's, sqrt(a) x0 + sqrt(1 - a) noise, not the host's; for flow models it is the model's own.
     """
-    plan, sampling = canvas.views, model.model.model_sampling
+    plan, sampling = canvas.plan, model.model.model_sampling
     flow = isinstance(sampling, comfy.model_sampling.CONST)
     sigmas = harness.schedule(model, scheduler, STEPS)
     noise = comfy.sample.prepare_noise(torch.zeros(1, *canvas.shape), harness.SEED)
