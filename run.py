@@ -341,21 +341,26 @@ def in_host(host, *command):
     return become([str(host.python), *command], dict(os.environ, SAFA_COMFYUI_PATH=str(host.folder)))
 
 
+def at_root(host, *module):
+    """Becomes `python -m module` in the repository's folder; paths count from where run.py was called."""
+    os.environ["SAFA_CALLED_FROM"] = os.getcwd()
+    os.chdir(str(ROOT))
+    return in_host(host, "-m", *module)
+
+
 def bench(options, rest):
-    known = {script.stem: script for script in (ROOT / "benchmarks").glob("*.py")}
+    known = sorted(script.stem for script in (ROOT / "benchmarks").glob("[a-z]*.py") if script.stem != "common")
     name = rest.pop(0) if rest and not rest[0].startswith("-") else "panorama"
     if name not in known:
-        raise Stop("Expected a benchmark of {}, got {}.".format(", ".join(sorted(known)), name))
-    return in_host(ready(), str(known[name]), *rest)
+        raise Stop("Expected a benchmark of {}, got {}.".format(", ".join(known), name))
+    return at_root(ready(), "benchmarks", name, *rest)
 
 
 def package(options, rest):
     folder, tools = PACKAGES[options.command][0], TEST_TOOLS if options.command == "test" else []
     if options.command == "demo":  # what is wrong is told before anything is installed; --out absolute, as ROOT is next
         rest += ["--out", str(importlib.import_module("demo.options").asked(rest).out)]
-    host, os.environ["SAFA_CALLED_FROM"] = ready(tools), os.getcwd()  # paths that are given are meant from there
-    os.chdir(str(ROOT))
-    return in_host(host, "-m", folder, *rest)
+    return at_root(ready(tools), folder, *rest)
 
 
 def arguments(argv):

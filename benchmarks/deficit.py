@@ -11,10 +11,10 @@ absolute  the same without that
 s         seconds of the process
 """
 
-import argparse
 import time
 
-from panorama import ROOT, import_host, machine
+from ..bootstrap import ROOT, host
+from .common import machine, parser
 
 
 def measure(model, method: str, steps: int, eta: float, classes: tuple[str, ...]) -> dict:
@@ -34,15 +34,15 @@ def measure(model, method: str, steps: int, eta: float, classes: tuple[str, ...]
     return deficit(found["middle"], found["overlap"]) | {"seconds": time.process_time() - begin}
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, nargs="+", default=[25, 200], help="DDIM steps")
-    parser.add_argument("--eta", type=float, nargs="+", default=[0.0, 1.0], help="of DDIM")
-    parser.add_argument("--methods", nargs="+", default=["average"], help="average, triangular, swap, safa, mad")
-    parser.add_argument("--classes", type=int, default=7, help="canvases, of as many classes (2 to 14)")
-    parser.add_argument("--threads", type=int, default=1)
-    options = parser.parse_args()
-    import_host()
+def main(argv: list[str]) -> None:
+    command = parser("deficit", __doc__)
+    command.add_argument("--steps", type=int, nargs="+", default=[25, 200], help="DDIM steps")
+    command.add_argument("--eta", type=float, nargs="+", default=[0.0, 1.0], help="of DDIM")
+    command.add_argument("--methods", nargs="+", default=["average"], help="average, triangular, swap, safa, mad")
+    command.add_argument("--classes", type=int, default=7, help="canvases, of as many classes (2 to 14)")
+    command.add_argument("--threads", type=int, default=1)
+    options = command.parse_args(argv)
+    host()
     import torch
 
     from safa_pack.evaluation.model import PocketModel
@@ -59,7 +59,3 @@ def main():
                 row = measure(model, method, steps, eta, tuple(classes))
                 cells = [f"{row[k]:+.2f} ± {row[f'{k}_error']:.2f}" for k in ("relative", "absolute")]
                 print(f"| {steps} | {eta:g} | {method} | {' | '.join(cells)} | {row['seconds']:.0f} |", flush=True)
-
-
-if __name__ == "__main__":
-    main()

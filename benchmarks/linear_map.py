@@ -11,12 +11,12 @@ held out  on other clips
 fit       seconds for encoding and least squares
 """
 
-import argparse
 import tempfile
 import time
 from pathlib import Path
 
-from panorama import import_host
+from ..bootstrap import host
+from .common import parser
 
 ROW = "{:28} {:>8} {:>8} {:>9} {:>7}"
 
@@ -75,12 +75,12 @@ def report(name: str, vae) -> None:
     print(ROW.format(name, len(found.weights), f"{found.r2:.3f}", f"{held_out:.3f}", f"{seconds:.2f}"), flush=True)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", nargs="*", type=Path, help="audio models in the loader's formats")
-    parser.add_argument("--train", type=int, default=0, metavar="STEPS", help="also try a VAE trained here")
-    options = parser.parse_args()
-    import_host()
+def main(argv: list[str]) -> None:
+    command = parser("linear_map", __doc__)
+    command.add_argument("folders", nargs="*", type=Path, help="audio models in the loader's formats")
+    command.add_argument("--train", type=int, default=0, metavar="STEPS", help="also try a VAE trained here")
+    options = command.parse_args(argv)
+    host()
     from safa_pack.nodes.audio.loader import load_audio_model
     from safa_pack.tests import tiny_audio
 
@@ -92,7 +92,3 @@ def main() -> None:
         report(f"trained {options.train} steps here", TrainedVAE(options.train))
     for folder in options.folders:
         report(folder.name, load_audio_model(folder)[2])
-
-
-if __name__ == "__main__":
-    main()

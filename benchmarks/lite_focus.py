@@ -16,14 +16,14 @@ Above the table: what part of a plain step the self-attention layers take, with 
 and at all; and how much of a step is left at best, with attention for nothing.
 """
 
-import argparse
 import json
 import math
 import statistics
 import time
 from pathlib import Path
 
-from panorama import import_host, machine, synchronize
+from ..bootstrap import host
+from .common import machine, parser, synchronize
 
 PUBLISHED = (0.5, 1.0, 1.5, 2.5)  # channels of the levels, of their width at downsampling 2
 ROWS, RATE = 16, 25  # of AudioLDM2's latent, which has 25 columns a second
@@ -166,23 +166,19 @@ def report(options, found: dict) -> None:
         print(f"| {name} | {row['seconds']:.3f} | {row['ratio']:.3f} | {row['keys']} |")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=80, help="length of the sound")
-    parser.add_argument("--width", type=int, default=64, help="channels at downsampling 2, a multiple of 32")
-    parser.add_argument("--layers", type=int, default=1, help="per block")
-    parser.add_argument("--rho", type=float, nargs="+", default=[0.0, 0.1, 0.3, 1.0])
-    parser.add_argument("--levels", default="2", help="as in the node")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
-    options = parser.parse_args()
-    import_host()
+def main(argv: list[str]) -> None:
+    command = parser("lite_focus", __doc__)
+    command.add_argument("--seconds", type=float, default=80, help="length of the sound")
+    command.add_argument("--width", type=int, default=64, help="channels at downsampling 2, a multiple of 32")
+    command.add_argument("--layers", type=int, default=1, help="per block")
+    command.add_argument("--rho", type=float, nargs="+", default=[0.0, 0.1, 0.3, 1.0])
+    command.add_argument("--levels", default="2", help="as in the node")
+    command.add_argument("--rounds", type=int, default=3)
+    command.add_argument("--threads", type=int, default=1)
+    command.add_argument("--json", type=Path, help="also write the figures to this file")
+    options = command.parse_args(argv)
+    host()
     found = measure(options)
     report(options, found)
     if options.json:
         options.json.write_text(json.dumps(found, indent=2) + "\n")
-
-
-if __name__ == "__main__":
-    main()

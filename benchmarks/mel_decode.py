@@ -14,14 +14,12 @@ seconds  for decoding and for drawing the spectrogram
 
 import argparse
 import json
-import resource
-import subprocess
-import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
-from panorama import import_host, machine
+from ..bootstrap import host
+from .common import machine, parser, peak_of_process, run_apart
 
 COMPARED = 10  # minutes
 
@@ -46,39 +44,36 @@ def measure(minutes: float, window: float, loop: bool) -> dict:
     model, columns = vae(), round(minutes * 60 * 25)
     _, warm, _ = decode_mel(model, torch.randn(1, 8, 100, 16), loop)
     spectrogram_picture(warm[0], "warm")
-    held = peak()
+    held = peak_of_process() / 1e6
     latent = torch.randn(1, 8, columns, 16)
     begin = time.perf_counter()
     sound, spectra, said = decode_mel(model, latent, loop, None, window)
     spectrogram_picture(spectra[0], "benchmark")
     took = time.perf_counter() - begin
     size = 4 * (sound.numel() + latent.numel()) / 1e6
-    return {"peak": peak(), "held": held, "sound": size, "seconds": took, "said": said[0]}
+    return {"peak": peak_of_process() / 1e6, "held": held, "sound": size, "seconds": took, "said": said[0]}
 
 
-def peak() -> float:
-    """Most memory that the process has held so far, MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, nargs="+", default=[1, 10, 60], help="lengths; 10 is the measure")
-    parser.add_argument("--window", type=float, default=30, help="seconds that the VAE decodes at once")
-    parser.add_argument("--open", action="store_true", help="an open clip instead of a loop")
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
-    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+def main(argv: list[str]) -> None:
+    command = parser("mel_decode", __doc__)
+    command.add_argument("--minutes", type=float, nargs="+", default=[1, 10, 60], help="lengths; 10 is the measure")
+    command.add_argument("--window", type=float, default=30, help="seconds that the VAE decodes at once")
+    command.add_argument("--open", action="store_true", help="an open clip instead of a loop")
+    command.add_argument("--json", type=Path, help="also write the figures to this file")
+    command.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    options = command.parse_args(argv)
     if options.one:
-        import_host()
+        host()
         figures = measure(options.minutes[0], options.window, not options.open)
         print(json.dumps({**figures, "machine": machine()}))
         return
     results = {}
     for minutes in sorted({*options.minutes, COMPARED}):
-        child = [sys.executable, __file__, "--one", "--minutes", str(minutes), "--window", str(options.window)]
-        done = subprocess.run(child + ["--open"] * options.open, stdout=subprocess.PIPE, text=True, check=True)
-        results[minutes] = json.loads(done.stdout.splitlines()[-1])
+        kind = ["--open"] if options.open else []
+        figures = run_apart("mel_decode", "--one", "--minutes", str(minutes), "--window", str(options.window), *kind)
+        if figures is None:
+            raise SystemExit(f"{minutes:g} minutes failed, see above.")
+        results[minutes] = figures
     report(results)
     if options.json:
         options.json.write_text(json.dumps(results, indent=2) + "\n")
@@ -96,7 +91,3 @@ def report(results: dict):
             f"{beyond / measure_of:.3f} | {beyond - figures['held']:.0f} | {figures['seconds']:.1f} |"
         )
     print(f"\n{results[COMPARED]['said']}")
-
-
-if __name__ == "__main__":
-    main()

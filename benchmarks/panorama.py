@@ -15,19 +15,14 @@ memory    peak memory above what was held before sampling, MB
 """
 
 import argparse
-import importlib.util
 import json
-import os
-import platform
-import resource
 import statistics
-import subprocess
-import sys
 import time
-import types
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from ..bootstrap import host
+from .common import machine, parser, peak, run_apart, synchronize
+
 WIDTH, HEIGHT, VIEW = 400, 64, 80
 METHODS = {
     "SaFa, overlap 0.2, with reference": ("safa", 0.2),
@@ -37,24 +32,6 @@ METHODS = {
     "host's Context Windows, overlap 0.2": ("context", 0.2),
     "host's Context Windows, overlap 0.8": ("context", 0.8),
 }
-
-
-def import_host():
-    """Put host and pack in reach, as the tests do."""
-    spec = importlib.util.spec_from_file_location("safa_run", ROOT / "run.py")
-    run = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(run)
-    host = os.environ.get("SAFA_COMFYUI_PATH") or run.host_folder()
-    sys.path[:] = [str(host)] + [p for p in sys.path if Path(p or ".").resolve() not in (ROOT, ROOT / "benchmarks")]
-    pack = types.ModuleType("safa_pack")
-    pack.__path__ = [str(ROOT)]
-    sys.modules["safa_pack"] = pack
-    import torch
-
-    from comfy.cli_args import args
-
-    args.cpu = not torch.cuda.is_available()
-    torch.set_grad_enabled(False)
 
 
 def patched_model(kind: str, overlap: float):
@@ -94,13 +71,6 @@ class Clock:
         return out
 
 
-def synchronize():
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-
-
 def measure(kind: str, overlap: float, steps: int) -> dict:
     """Run one method; medians over all steps but the first."""
     import torch
@@ -115,19 +85,19 @@ def measure(kind: str, overlap: float, steps: int) -> dict:
     latent = torch.zeros(1, 4, HEIGHT, WIDTH)
     noise = comfy.sample.prepare_noise(latent, 0)
     rows, last = [], [time.perf_counter()]
-    held = memory()
+    held = peak()
 
     def on_step(step, denoised, x, total):
         """Close the step's books, then run the bare model on the same batches."""
         synchronize()
         whole, inside, batches = time.perf_counter() - last[0], clock.inside, clock.batches
-        peak = memory() - held
+        most = peak() - held
         begin = time.perf_counter()
         for apply_model, x_in, t, c in batches:
             apply_model(x_in, t, **c)
         synchronize()
         bare = time.perf_counter() - begin
-        rows.append((whole, inside, bare, sum(len(b[1]) for b in batches), len(batches), peak))
+        rows.append((whole, inside, bare, sum(len(b[1]) for b in batches), len(batches), most))
         clock.inside, clock.batches = 0.0, []
         last[0] = time.perf_counter()
 
@@ -148,39 +118,23 @@ def measure(kind: str, overlap: float, steps: int) -> dict:
     }
 
 
-def memory() -> int:
-    """Peak bytes so far: of the GPU where there is one, of the process else."""
-    import torch
-
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def machine() -> str:
-    import torch
-
-    if torch.cuda.is_available():
-        return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
-    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads, torch {torch.__version__}"
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=4, help="measured steps per method")
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
-    parser.add_argument("--one", choices=list(METHODS), help=argparse.SUPPRESS)
-    options = parser.parse_args()
+def main(argv: list[str]) -> None:
+    command = parser("panorama", __doc__)
+    command.add_argument("--steps", type=int, default=4, help="measured steps per method")
+    command.add_argument("--json", type=Path, help="also write the figures to this file")
+    command.add_argument("--one", choices=list(METHODS), help=argparse.SUPPRESS)
+    options = command.parse_args(argv)
     if options.one:
-        import_host()
+        host()
         print(json.dumps({**measure(*METHODS[options.one], options.steps), "machine": machine()}))
         return
     results = {}
     for method in METHODS:
-        child = [sys.executable, __file__, "--one", method, "--steps", str(options.steps)]
-        done = subprocess.run(child, stdout=subprocess.PIPE, text=True, check=True)
-        results[method] = json.loads(done.stdout.splitlines()[-1])
-        report(method, results[method], first=len(results) == 1)
+        figures = run_apart("panorama", "--one", method, "--steps", str(options.steps))
+        if figures is None:
+            raise SystemExit(f"{method} failed, see above.")
+        results[method] = figures
+        report(method, figures, first=len(results) == 1)
     if options.json:
         options.json.write_text(json.dumps(results, indent=2) + "\n")
 
@@ -195,7 +149,3 @@ def report(method, figures, first):
         f"| {figures['ratio']:.3f} | {figures['outside']:.2%} | {figures['memory']:.0f} MB |",
         flush=True,
     )
-
-
-if __name__ == "__main__":
-    main()

@@ -29,23 +29,24 @@ The models have random weights: SD1.5's UNet with its upper two levels, SD's VAE
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from panorama import HEIGHT, VIEW, WIDTH, import_host, machine, memory, synchronize
+from ..bootstrap import host
+from .common import machine, parser, peak, run_apart, synchronize
+from .panorama import HEIGHT, VIEW, WIDTH
 
 SAFA, STAR, MD, MAD, SYNC = "SaFa", "SaFa*", "MultiDiffusion", "Merge-Attend-Diffuse", "SyncDiffusion"
 STEPS = 50
 EARLY = {SAFA: 15, MD: 25, MAD: 25, SYNC: 10}  # steps of the first kind; MultiDiffusion's are all alike
-PAPER = {  # Table 3, Rtime in seconds: U-Net (SD 2.0), DiT (SD 3.5)
-    SAFA: (35.16, 49.54),
-    STAR: (35.04, 49.51),
-    MD: (40.06, 63.84),
-    MAD: (41.82, 65.93),
-    SYNC: (401.03, 668.46),
+PAPER = {  # Table 3, Rtime in seconds: U-Net (SD 2.0), DiT (SD 3.5) in arXiv v1, DiT in the ICCV version where known
+    SAFA: (35.16, 49.54, 49.54),
+    STAR: (35.04, 49.51, None),
+    MD: (40.06, 63.84, 103.85),
+    MAD: (41.82, 65.93, 85.25),
+    SYNC: (401.03, 668.46, 623.59),
 }
 
 
@@ -147,7 +148,7 @@ def measure(method: str, options) -> dict:
         "views": len(canvas.plan),
         "early": kinds[0],
         "late": kinds[1],
-        "peak": memory() / 1e6,
+        "peak": peak() / 1e6,
         "machine": machine(),
     }
 
@@ -170,7 +171,10 @@ def table(results: dict) -> str:
     ]
     for method, whole, row in rows:
         ratio = f"{whole['seconds'] / rows[0][1]['seconds']:.2f}" if SAFA in results else "–"
-        paper = " / ".join(f"{s / safa:.2f}" for s, safa in zip(PAPER[method], PAPER[SAFA], strict=True))
+        paper = " / ".join(
+            "–" if seconds is None else f"{seconds / safa:.2f}"
+            for seconds, safa in zip(PAPER[method], PAPER[SAFA], strict=True)
+        )
         lines.append(
             f"| {method.replace('*', chr(92) + '*')} | {row['views']} | {whole['windows']:.0f} "
             f"| {whole['gradients']:.0f} | {row['early']['seconds']:.2f} | {row['late']['seconds']:.2f} "
@@ -179,18 +183,18 @@ def table(results: dict) -> str:
     return "\n".join(lines)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shrink", type=int, default=1, choices=[1, 2], help="divides all sizes of the canvas")
-    parser.add_argument("--rounds", type=int, default=1, help="medians of so many measurements")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--backbone", default="VAE features", help="SyncDiffusion's, as on its node")
-    parser.add_argument("--only", nargs="+", choices=list(EARLY), default=list(EARLY), help="these methods")
-    parser.add_argument("--json", type=Path, help="results, method by method; what it holds is not measured again")
-    parser.add_argument("--one", choices=list(EARLY), help=argparse.SUPPRESS)
-    options = parser.parse_args()
+def main(argv: list[str]) -> None:
+    command = parser("rivals", __doc__)
+    command.add_argument("--shrink", type=int, default=1, choices=[1, 2], help="divides all sizes of the canvas")
+    command.add_argument("--rounds", type=int, default=1, help="medians of so many measurements")
+    command.add_argument("--threads", type=int, default=1)
+    command.add_argument("--backbone", default="VAE features", help="SyncDiffusion's, as on its node")
+    command.add_argument("--only", nargs="+", choices=list(EARLY), default=list(EARLY), help="these methods")
+    command.add_argument("--json", type=Path, help="results, method by method; what it holds is not measured again")
+    command.add_argument("--one", choices=list(EARLY), help=argparse.SUPPRESS)
+    options = command.parse_args(argv)
     if options.one:
-        import_host()
+        host()
         print(json.dumps(measure(options.one, options)))
         return
     asked = {name: getattr(options, name) for name in ("shrink", "rounds", "threads", "backbone")}
@@ -200,20 +204,15 @@ def main():
         if method in results:
             continue
         values = [word for name, value in asked.items() for word in (f"--{name}", str(value))]
-        child = [sys.executable, __file__, "--one", method, *values]
         print(f"{method} ...", file=sys.stderr, flush=True)
-        done = subprocess.run(child, stdout=subprocess.PIPE, text=True)
-        if done.returncode:
+        figures = run_apart("rivals", "--one", method, *values)
+        if figures is None:
             print(f"{method} failed, see above; run again with --only to try it alone", file=sys.stderr, flush=True)
             continue
-        results[method] = json.loads(done.stdout.splitlines()[-1])
+        results[method] = figures
         if options.json:
             options.json.write_text(json.dumps({"options": asked, "methods": results}, indent=2) + "\n")
     results = {method: results[method] for method in EARLY if method in results}
     size = [1, 4, HEIGHT // options.shrink, WIDTH // options.shrink]
     print(f"Slim SD1.5, latent {size}, CFG; {', '.join({row['machine'] for row in results.values()})}\n")
     print(table(results))
-
-
-if __name__ == "__main__":
-    main()

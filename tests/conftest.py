@@ -8,7 +8,6 @@ The pack's own `__init__.py` is not executed here; the real server does that.
 
 import os
 import sys
-import types
 from pathlib import Path
 
 import pytest
@@ -17,26 +16,25 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 TIERS = {"core", "host", "server", "browser", "gpu"}
 
-pack = types.ModuleType("safa_pack")
-pack.__path__ = [str(ROOT)]
-sys.modules["safa_pack"] = pack
+sys.path.insert(0, str(ROOT))  # left again in pytest_configure
+import bootstrap  # noqa: E402
+
+bootstrap.pack()
 
 from safa_pack import run  # noqa: E402
 from safa_pack.tests import chromium  # noqa: E402
 from safa_pack.tests.server import ComfyServer  # noqa: E402
 
-COMFYUI = Path(os.environ.get("SAFA_COMFYUI_PATH") or run.host_folder())
+COMFYUI = bootstrap.host_folder()
 ARTEFACTS = Path(os.environ.get("SAFA_ARTEFACTS") or run.DATA / "screenshots")
 
 
 def pytest_configure():
-    """`nodes` and `comfy` are the host's; the repository's own folder `nodes` must not come before them."""
-    sys.path[:] = [str(COMFYUI)] + [entry for entry in sys.path if Path(entry).resolve() not in (ROOT, COMFYUI)]
+    if run.is_comfyui(COMFYUI):
+        bootstrap.host()
+    else:  # enough for the tier core
+        sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != ROOT]
     torch.set_num_threads(min(4, torch.get_num_threads()))
-    if run.is_comfyui(COMFYUI) and not torch.cuda.is_available():
-        from comfy.cli_args import args
-
-        args.cpu = True  # read once, when comfy.model_management is imported
 
 
 def pytest_collection_modifyitems(items):

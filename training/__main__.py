@@ -1,17 +1,12 @@
 """`python -m training` from the repository's root."""
 
-import os
 import sys
-import types
-from pathlib import Path
 
-# The folder of a pack has any name; inside, everything is imported relatively, through this alias.
-pack = types.ModuleType("safa_pack")
-pack.__path__ = [str(Path(__file__).resolve().parent.parent)]
-sys.modules["safa_pack"] = pack
+import bootstrap
 
+bootstrap.pack()
 from safa_pack.training.train import main  # noqa: E402
 
 if __name__ == "__main__":  # the processes that make the clips import this file too
-    os.chdir(os.environ.get("SAFA_CALLED_FROM", os.curdir))  # run.py started this in its own folder
+    bootstrap.called_from()
     sys.exit(main(sys.argv[1:]))

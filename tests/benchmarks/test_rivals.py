@@ -1,23 +1,15 @@
 """The benchmark of the rivals: how 50 steps are reckoned from one of each kind, and what an interrupted run keeps."""
 
-import importlib
 import json
 import subprocess
-import sys
 
 import pytest
 
-from safa_pack import run
+from safa_pack.benchmarks import rivals
 
 pytestmark = pytest.mark.core
 
 OPTIONS = {"shrink": 2, "rounds": 1, "threads": 1, "backbone": "VAE features"}
-
-
-@pytest.fixture
-def rivals(monkeypatch):
-    monkeypatch.syspath_prepend(run.ROOT / "benchmarks")
-    return importlib.import_module("rivals")
 
 
 def row(early, late, windows=(42, 42), gradients=0):
@@ -28,7 +20,7 @@ def row(early, late, windows=(42, 42), gradients=0):
     return {"views": 21, "early": kinds[0], "late": kinds[1], "peak": 1000.0, "machine": "a machine"}
 
 
-def kept(rivals, path, *methods):
+def kept(path, *methods):
     measured = {
         rivals.SAFA: row(4.0, 2.0, (14, 12)),
         rivals.MD: row(6.0, 6.0),
@@ -39,7 +31,7 @@ def kept(rivals, path, *methods):
     path.write_text(json.dumps({"options": OPTIONS, "methods": methods}))
 
 
-def started(rivals, monkeypatch, path, *words):
+def started(monkeypatch, path, *words):
     """Runs the benchmark's parent process; the methods that it starts children for, all of which fail."""
     asked = []
 
@@ -48,14 +40,13 @@ def started(rivals, monkeypatch, path, *words):
         return subprocess.CompletedProcess(command, 1, stdout="")
 
     monkeypatch.setattr(subprocess, "run", fails)
-    monkeypatch.setattr(sys, "argv", ["rivals", "--shrink", "2", "--json", str(path), *words])
-    rivals.main()
+    rivals.main(["--shrink", "2", "--json", str(path), *words])
     return asked
 
 
-def test_fifty_steps_are_the_papers_shares_of_both_kinds(rivals, monkeypatch, tmp_path, capsys):
-    kept(rivals, tmp_path / "it.json")
-    assert started(rivals, monkeypatch, tmp_path / "it.json") == []
+def test_fifty_steps_are_the_papers_shares_of_both_kinds(monkeypatch, tmp_path, capsys):
+    kept(tmp_path / "it.json")
+    assert started(monkeypatch, tmp_path / "it.json") == []
     lines = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| ")][1:]
     found = {cells[0].removeprefix("| "): (*map(int, cells[2:4]), *map(float, cells[6:8])) for cells in lines}
     assert found == {
@@ -65,13 +56,13 @@ def test_fifty_steps_are_the_papers_shares_of_both_kinds(rivals, monkeypatch, tm
         "Merge-Attend-Diffuse": (50 * 42, 0, 25 * 8 + 25 * 6, 2.69),
         "SyncDiffusion": (10 * 84 + 40 * 42, 10 * 40, 10 * 86 + 40 * 6, 8.46),
     }
-    assert [cells[8] for cells in lines[:3]] == ["1.00 / 1.00", "1.00 / 1.00", "1.14 / 1.29"]
+    assert [cells[8] for cells in lines[:3]] == ["1.00 / 1.00 / 1.00", "1.00 / 1.00 / –", "1.14 / 1.29 / 2.10"]
 
 
-def test_what_was_measured_with_the_same_options_is_not_measured_again(rivals, monkeypatch, tmp_path, capsys):
+def test_what_was_measured_with_the_same_options_is_not_measured_again(monkeypatch, tmp_path, capsys):
     path = tmp_path / "it.json"
-    kept(rivals, path, rivals.SAFA, rivals.SYNC)
-    assert started(rivals, monkeypatch, path) == [rivals.MD, rivals.MAD]
+    kept(path, rivals.SAFA, rivals.SYNC)
+    assert started(monkeypatch, path) == [rivals.MD, rivals.MAD]
     assert set(json.loads(path.read_text())["methods"]) == {rivals.SAFA, rivals.SYNC}  # what failed is left out
     assert "MultiDiffusion failed" in capsys.readouterr().err
-    assert started(rivals, monkeypatch, path, "--threads", "2") == list(rivals.EARLY)
+    assert started(monkeypatch, path, "--threads", "2") == list(rivals.EARLY)

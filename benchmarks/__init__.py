@@ -1,0 +1,1 @@
+"""Benchmarks: `python run.py bench NAME`, a module each; common.py holds what they share."""
