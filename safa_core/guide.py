@@ -10,6 +10,11 @@ from .joins import check_pattern, check_rows, columns_since, swap_pattern
 from .plan import ViewPlan
 
 
+def guided_steps(rate: float, steps: int) -> int:
+    """K = round(rate * T), the number of early steps with guidance (the paper's 60 of 200, 15 of 50); halves go up."""
+    return int(rate * steps + 0.5)
+
+
 @dataclass(frozen=True)
 class ReferenceGuide:
     """W_refer of Eq. 10.
@@ -30,8 +35,8 @@ class ReferenceGuide:
         check_pattern(self.interval, self.axis)
 
     def guided_steps(self, steps: int) -> int:
-        """K = round(rate * T), the number of early steps with guidance (the paper's 60 of 200, 15 of 50)."""
-        return int(self.rate * steps + 0.5)
+        """K for a sampling of so many steps: `guided_steps` of the guide's own rate."""
+        return guided_steps(self.rate, steps)
 
     def places(self, plan: ViewPlan, rows: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
         """Canvas places that follow the reference, and the reference column that each canvas column looks at.

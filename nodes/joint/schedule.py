@@ -6,6 +6,8 @@ import bisect
 
 import comfy.samplers
 
+from ...safa_core import guided_steps
+
 # Model calls per step, for samplers that evaluate again inside a step; the host calls back after the first.
 CALLS_PER_STEP = {
     "sample_heun": 2,
@@ -41,7 +43,7 @@ def place_in_schedule(sigmas) -> tuple[int, int]:
     return sigmas.untyped_storage().nbytes() // sigmas.element_size() - 1, sigmas.storage_offset()
 
 
-def guided_steps(rate: float, sigmas, model_sampling, stage: tuple[int, int] | None) -> int:
+def guided_steps_of_schedule(rate: float, sigmas, model_sampling, stage: tuple[int, int] | None) -> int:
     """How many of the schedule's first steps are guided, K = round(rate * T).
 
     rate:   r_guide.
@@ -56,10 +58,10 @@ def guided_steps(rate: float, sigmas, model_sampling, stage: tuple[int, int] | N
     if sigmas[0] < sigmas[-1]:
         return 0
     if stage is None:
-        return int(rate * steps + 0.5)
+        return guided_steps(rate, steps)
     whole, before = stage
     if whole > steps:
-        return min(max(int(rate * whole + 0.5) - before, 0), steps)
+        return min(max(guided_steps(rate, whole) - before, 0), steps)
     # share of the noise range that lies behind each sigma: the inverse of the host's percent_to_sigma
     table = [-model_sampling.percent_to_sigma(p / 1000) for p in range(1, 1000)]
     done = [bisect.bisect_left(table, -s) / 1000 for s in sigmas.tolist()]
@@ -67,13 +69,13 @@ def guided_steps(rate: float, sigmas, model_sampling, stage: tuple[int, int] | N
 
 
 def early_steps(share: float, guider, sampler, sigmas, noise, stage: tuple[int, int]) -> int:
-    """`guided_steps` of a sampling that is about to start.
+    """`guided_steps_of_schedule` for a sampling that is about to start.
 
     guider: the host's, inside `inner_sample`. noise: the canvas's. stage: `place_in_schedule`, which counts where
     noise is left over or left off: there the sigmas are one stage of a longer schedule.
     """
     cut = bool(sigmas[-1] > 0) or not (noise.any() or sampler.max_denoise(guider, sigmas))
-    return guided_steps(share, sigmas, guider.inner_model.model_sampling, stage if cut else None)
+    return guided_steps_of_schedule(share, sigmas, guider.inner_model.model_sampling, stage if cut else None)
 
 
 class GuidedCalls:

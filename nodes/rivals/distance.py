@@ -12,14 +12,13 @@ import torch
 import comfy.utils
 import folder_paths
 
+from ...safa_core.methods.lpips import backbone_name, load_backbone
 from ...safa_core.methods.perceptual import gram_distance, gram_matrix
 from .differentiable import levels
 
 FOLDER = "perceptual"
 VAE_FEATURES = "VAE features"
 ENDINGS = (".safetensors", ".pth", ".pt")
-# a weight that tells torchvision's networks apart, looked for in this order -> torchmetrics' name of the network
-NETS = {"features.28.weight": "vgg", "features.12.squeeze.weight": "squeeze", "features.10.weight": "alex"}
 
 folder_paths.add_model_folder_path(FOLDER, os.path.join(folder_paths.models_dir, FOLDER))
 
@@ -132,17 +131,13 @@ def _lpips(name: str, who: str):
             f"{VAE_FEATURES}."
         ) from error
     with torch.inference_mode(False):
-        net = _LPIPS(net=kind, pnet_rand=True)  # its heads come with the package, the backbone is the user's
-        # slice1.0.weight (squeezenet: slices.0.0.weight) is torchvision's features.0.weight
-        split = 2 if kind == "squeeze" else 1
-        names = {key: "features." + key.split(".", split)[split] for key in net.net.state_dict()}
         try:
-            net.net.load_state_dict({key: weights[theirs].float() for key, theirs in names.items()})
+            network = load_backbone(_LPIPS(net=kind, pnet_rand=True), weights)
         except (KeyError, RuntimeError) as error:
             raise ValueError(
                 f"{who}: models/{FOLDER}/{name} is not torchvision's {kind} backbone ({error}); put its weights there."
             ) from error
-    return net.eval().requires_grad_(False)
+    return network.eval().requires_grad_(False)
 
 
 def _backbone(name: str, who: str):
@@ -158,9 +153,10 @@ def _backbone(name: str, who: str):
         raise ValueError(
             f"{who}: models/{FOLDER}/{name} is cut off or no file of weights; put it there again."
         ) from error
-    for key, kind in NETS.items():
-        if key in weights:
-            return weights, kind
-    raise ValueError(
-        f"{who}: models/{FOLDER}/{name} holds none of torchvision's vgg16, alexnet and squeezenet1_1; put vgg16 there."
-    )
+    kind = backbone_name(weights)
+    if kind is None:
+        raise ValueError(
+            f"{who}: models/{FOLDER}/{name} holds none of torchvision's vgg16, alexnet and squeezenet1_1; put vgg16 "
+            "there."
+        )
+    return weights, kind

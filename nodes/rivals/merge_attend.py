@@ -137,7 +137,7 @@ class MergePatch:
                 "Sampler."
             )
         other = joint[0].canvas
-        if (other.views, other.axis) != (self.canvas.plan, self.canvas.axis):
+        if (other.plan, other.axis) != (self.canvas.plan, self.canvas.axis):
             raise ValueError(
                 f"{WHO}: its plan is not that of {joint[0].who}; connect one Subview Planner's plan to both."
             )

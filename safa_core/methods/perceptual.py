@@ -5,13 +5,14 @@ from __future__ import annotations
 import torch
 
 
-def gram_matrix(features: torch.Tensor) -> torch.Tensor:
+def gram_matrix(features: torch.Tensor, per_channel: bool = False) -> torch.Tensor:
     """Gram matrix of features [B, C, ...] over all places, divided by their number: [B, C, C], float32 at least.
 
-    Gatys et al. (2016), Eq. 3.
+    Gatys et al. (2016), Eq. 3. per_channel: divided by the number of channels, too.
     """
     flat = features.flatten(2).to(torch.promote_types(features.dtype, torch.float32))
-    return flat @ flat.transpose(1, 2) / flat.shape[2]
+    values = flat[0].numel() if per_channel else flat.shape[2]
+    return flat @ flat.transpose(1, 2) / values
 
 
 def gram_distance(features: list[torch.Tensor], grams: list[torch.Tensor]) -> torch.Tensor:
