@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,15 @@ import torch
 
 from ..safa_core import ReferenceGuide, ViewPlan
 from ..safa_core.fold import short_axis
+
+
+def check_single(latent: torch.Tensor, shapes: Sequence[Any] | None = None) -> None:
+    """Refuse a pack of several latents (ValueError).
+
+    shapes: `latent_shapes` of the host's sampling, which flattens a pack into one tensor before it samples.
+    """
+    if latent.is_nested or len(shapes or ()) > 1:
+        raise ValueError("expected one latent, got a pack of several (audio with video); split it first.")
 
 
 @dataclass(frozen=True)
@@ -39,33 +49,35 @@ class Canvas:
         return 1 if rows is None else self.shape[rows - 1]
 
     def axis_in(self, latent: torch.Tensor) -> int:
-        """The long axis in a latent that the host may have given a time dimension since."""
-        return self.axis + latent.ndim - len(self.shape) - 1
+        """The long axis of a latent that may have a time dimension more than the planned one."""
+        return self._axis_among(latent.ndim)
+
+    def _axis_among(self, dimensions: int) -> int:
+        return self.axis + dimensions - len(self.shape) - 1
 
     def rows_in(self, latent: torch.Tensor) -> int:
         """Rows of this latent, which may be taller than the planned one."""
         rows = short_axis(latent.ndim, self.axis_in(latent))
         return 1 if rows is None else latent.shape[rows]
 
-    def view_shape(self, latent: torch.Tensor) -> list[int]:
-        """The shape of one view of this latent."""
-        shape = list(latent.shape)
-        shape[self.axis_in(latent)] = self.plan.view
-        return shape
+    def view_shape(self, shape: Sequence[int]) -> list[int]:
+        """The shape of one view of a latent of this shape, [B, C, ...]."""
+        view = list(shape)
+        view[self._axis_among(len(view))] = self.plan.view
+        return view
 
-    def check(self, latent: torch.Tensor, who: str) -> None:
-        """Refuse a latent that this plan was not made for (ValueError, named after the node `who`)."""
-        if latent.is_nested:
-            raise ValueError(f"{who}: expected one latent, got a pack of several (audio with video); split it first.")
+    def check(self, latent: torch.Tensor) -> None:
+        """Refuse a latent that this plan was not made for (ValueError)."""
+        check_single(latent)
         axis = self.axis_in(latent)
         if latent.ndim not in (len(self.shape) + 1, len(self.shape) + 2):
             raise ValueError(
-                f"{who}: the plan's long axis is dimension {self.axis} of a latent with {len(self.shape) + 1} "
+                f"the plan's long axis is dimension {self.axis} of a latent with {len(self.shape) + 1} "
                 f"dimensions, but the latent has {latent.ndim}; make the plan with this latent or model."
             )
         if latent.shape[axis] != self.plan.length:
             raise ValueError(
-                f"{who}: the plan is for {self.plan.length} latent columns along dimension {axis}, but the latent "
+                f"the plan is for {self.plan.length} latent columns along dimension {axis}, but the latent "
                 f"{list(latent.shape)} has {latent.shape[axis]} there; connect the Subview Planner's own latent, or "
                 "plan with this latent."
             )
@@ -73,7 +85,11 @@ class Canvas:
 
 @dataclass(frozen=True)
 class Guide:
-    """A Reference Swap before it meets a canvas: numbers of `ReferenceGuide` plus what the reference starts from."""
+    """A Reference Swap for any canvas: the numbers of a `ReferenceGuide`, and what the reference starts from.
+
+    axis: "frames", "rows", or "auto" for frames of audio and rows of pictures.
+    conditioning, latent: the reference's own prompt (the host's CONDITIONING) and start (LATENT), None where free.
+    """
 
     rate: float
     interval: int
@@ -81,7 +97,9 @@ class Guide:
     conditioning: Any = None
     latent: Any = None
 
-    def on(self, canvas: Canvas) -> ReferenceGuide:
-        """Eq. 10 for this canvas; `auto` swaps frames of audio and rows of pictures."""
-        axis = ("frames" if canvas.audio else "rows") if self.axis == "auto" else self.axis
+    def resolve(self, canvas: Canvas) -> ReferenceGuide:
+        """Eq. 10 for this canvas."""
+        axis = self.axis
+        if axis == "auto":
+            axis = "frames" if canvas.audio else "rows"
         return ReferenceGuide(self.rate, self.interval, axis)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from contextlib import ExitStack
+from typing import Any
 
 import torch
 
@@ -12,33 +13,38 @@ from comfy_api.latest import io, ui
 
 from ...safa_core.sound.circular import circular, crop_ring, pad_ring, wrap_obstacle
 from ..canvas import Canvas
+from ..errors import named
+from ..mel_vae import check_channels, check_vae
 from ..node_text import show_text
 from ..sockets import CATEGORY, SaFaPlan
 
 NAME = "Loop VAE Decode"
+NO_PICTURE = "expected a VAE for pictures, got one for audio; decode sound with Mel Decode."
 PADDING = 16  # latents from the other side, as wide as the overlap of the host's own tiled decode
 TEST_LONG, TEST_SHORT, TEST_ROLL = 16, 8, 5  # latents of the test picture, and how far it is rolled
 TILED_DECODES = ("decode_tiled_", "decode_tiled_1d", "decode_tiled_3d", "_decode_tiled_owned")
 
 
-def decode_loop(vae, latent: torch.Tensor, axis: int) -> tuple[torch.Tensor, str]:
+def decode_loop(vae: Any, latent: torch.Tensor, axis: int, what: str = "picture") -> tuple[torch.Tensor, str]:
     """Decode a latent whose ends meet along `axis`.
 
     vae:    the host's VAE; its own `decode` loads, batches, and falls back to tiles when memory runs out.
     latent: [B, C, ...]; `axis` is counted from the back, -1 for the last dimension.
-    Returns the picture as `vae.decode` gives it (channels last, values 0 to 1) and one line on how it was decoded.
+    what:   "picture" or "sound", the word for the result in the line of text.
+    Returns the result as `vae.decode` gives it (channels last; pictures in 0 to 1) and one line on how it was decoded.
     """
-    obstacle, error = _obstacle(vae, axis), 0.0
+    obstacle = _obstacle(vae, axis)
+    error = 0.0
     if obstacle is None:
         error = _roll_error(vae, latent, axis)
         if not error <= _rounding(vae.vae_dtype):
-            obstacle = f"a rolled test latent gave a picture that differs by {error:.2g}"
+            obstacle = f"a rolled test latent gave a {what} that differs by {error:.2g}"
     if obstacle is None:
         picture, difference = _decode_circular(vae, latent, axis)
         if difference is None:
             dtype = str(vae.vae_dtype).removeprefix("torch.")
             return picture, (
-                f"circular: exact but for rounding in {dtype} (a rolled test latent gave the rolled picture, "
+                f"circular: exact but for rounding in {dtype} (a rolled test latent gave the rolled {what}, "
                 f"differing by at most {error:.1g} of the value range)"
             )
         obstacle = "memory ran out and the host decoded in tiles"
@@ -105,17 +111,6 @@ def _decode_circular(vae, latent: torch.Tensor, axis: int) -> tuple[torch.Tensor
     return picture, differences[0] if differences else None
 
 
-def _check(vae, latent: torch.Tensor) -> None:
-    vae.throw_exception_if_invalid()
-    if vae.latent_dim == 1 or vae.extra_1d_channel is not None:
-        raise ValueError(f"{NAME}: expected a VAE for pictures, got one for audio; decode sound with Mel Decode.")
-    if latent.shape[1] != vae.latent_channels:
-        raise ValueError(
-            f"{NAME}: the latent has {latent.shape[1]} channels, but this VAE decodes {vae.latent_channels}; connect "
-            "the VAE of the model that made the latent."
-        )
-
-
 class SaFaLoopDecode(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -138,15 +133,18 @@ class SaFaLoopDecode(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, vae, latent, plan: Canvas) -> io.NodeOutput:
+    def execute(cls, vae: Any, latent: dict, plan: Canvas) -> io.NodeOutput:
         canvas = plan
         samples = latent["samples"]
-        canvas.check(samples, NAME)
-        _check(vae, samples)
+        with named(NAME):
+            canvas.check(samples)
+            check_vae(vae, ("picture",), NO_PICTURE)
+            check_channels(vae, samples)
         if canvas.plan.loop:
             picture, text = decode_loop(vae, samples, canvas.axis_in(samples) - samples.ndim)
         else:
-            picture, text = vae.decode(samples), "the plan has no loop: decoded as VAE Decode does"
+            picture = vae.decode(samples)
+            text = "the plan has no loop: decoded as VAE Decode does"
         if picture.ndim == 5:
             picture = picture.reshape(-1, *picture.shape[-3:])
         show_text(cls.hidden, text)

@@ -2,87 +2,106 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+from torch import nn
 
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
-from ...safa_core import SwapJoin
-from ..canvas import Canvas
-from ..node_text import show_text
+from ...safa_core import Join, SwapJoin
+from ..canvas import Canvas, check_single
+from ..errors import named
+from ..mel_vae import check_vae, mel_vae
+from ..node_text import show_preview
 from ..sockets import CATEGORY, SaFaJoin, SaFaPlan
 from .loop_decode import decode_loop
-from .sound_decoder import NAME, SILENCE, decode_mel
-from .spectrogram_picture import audio_spectrogram, spectrogram_picture
+from .sound_decoder import SILENCE, decode_mel
+from .spectrogram_picture import Spectrogram, audio_spectrogram, spectrogram_picture
+
+NAME = "Mel Decode"
+NO_SOUND = "expected a VAE for sound, got one for pictures; decode them with VAE Decode."
 
 
-def decode_host(vae, latent: torch.Tensor, canvas: Canvas | None):
-    """The same of one of the host's own VAEs, which decodes to sound itself: (sound [B, C, samples], spectra, said)."""
+def decode_sound(
+    vae: Any, latent: torch.Tensor, canvas: Canvas | None
+) -> tuple[torch.Tensor, list[Spectrogram], list[str]]:
+    """Decode with one of the host's own VAEs, which makes sound itself.
+
+    Returns (sound [B, channels, samples], a Spectrogram of each, lines on how it was decoded).
+    """
     if canvas is not None and canvas.plan.loop:
-        sound, text = decode_loop(vae, latent, canvas.axis_in(latent) - latent.ndim)
-        text = text.replace("picture", "sound")
+        sound, text = decode_loop(vae, latent, canvas.axis_in(latent) - latent.ndim, "sound")
     else:
-        sound, text = vae.decode(latent), "decoded as VAE Decode Audio does"
+        sound = vae.decode(latent)
+        text = "decoded as VAE Decode Audio does"
     sound = sound.movedim(-1, 1).float().cpu()
     if not torch.isfinite(sound).all():
-        raise ValueError(f"{NAME}: the VAE gave NaN or infinity; run it in float32 (--fp32-vae).")
-    loud = (5 * sound.std(dim=(1, 2), keepdim=True)).clamp_min(1.0)
-    said = [text, *(["one loudness for the whole clip, VAE Decode Audio's"] if (loud > 1).any() else [])]
-    sound = sound / loud
-    quiet = sound.abs().amax(dim=(1, 2)).min().item()
-    if quiet < SILENCE:
-        said.append(f"warning: silence (peak {quiet:.1g})")
-    return sound, [audio_spectrogram(one, _rate(vae)) for one in sound], said
+        raise ValueError("the VAE gave NaN or infinity; run it in float32 (--fp32-vae).")
+    lines = [text]
+    loudness = (5 * sound.std(dim=(1, 2), keepdim=True)).clamp_min(1.0)
+    if (loudness > 1).any():
+        lines.append("one loudness for the whole clip, VAE Decode Audio's")
+    sound = sound / loudness
+    quietest = sound.abs().amax(dim=(1, 2)).min().item()
+    if quietest < SILENCE:
+        lines.append(f"warning: silence (peak {quietest:.1g})")
+    return sound, [audio_spectrogram(clip, _rate(vae)) for clip in sound], lines
 
 
 def _rate(vae) -> int:
     return int(getattr(vae, "audio_sample_rate_output", vae.audio_sample_rate))
 
 
-def _has_mel(vae) -> bool:
-    return hasattr(vae, "latent_to_mel")
-
-
-def _check(vae, latent: dict, canvas: Canvas | None, join_at: str) -> None:
-    """Refuse before anything is decoded (ValueError)."""
+def check(vae: Any, latent: dict, canvas: Canvas | None, join_at: str) -> None:
+    """Refuse what cannot be decoded, before anything is (ValueError)."""
     samples = latent["samples"]
     if canvas is not None:
-        canvas.check(samples, NAME)
-    if samples.is_nested:
-        raise ValueError(f"{NAME}: expected one latent, got a pack of several (audio with video); split it first.")
-    if not _has_mel(vae):
-        vae.throw_exception_if_invalid()
-        if vae.latent_dim != 1 and vae.extra_1d_channel is None:
-            raise ValueError(f"{NAME}: expected a VAE for sound, got one for pictures; decode them with VAE Decode.")
+        canvas.check(samples)
+    check_single(samples)
+    check_vae(vae, ("mel", "sound"), NO_SOUND)
     if not samples.numel():
-        raise ValueError(f"{NAME}: the latent {list(samples.shape)} is empty; there is nothing to hear.")
-    _check_family(vae, samples)
+        raise ValueError(f"the latent {list(samples.shape)} is empty; there is nothing to hear.")
+    _check_shape(vae, samples)
     if not torch.isfinite(samples).all():
-        raise ValueError(f"{NAME}: the latent holds NaN or infinity; look at the sampler that made it.")
+        raise ValueError("the latent holds NaN or infinity; look at the sampler that made it.")
     if latent.get("sample_rate", _rate(vae)) != _rate(vae):
         raise ValueError(
-            f"{NAME}: the latent was made for {latent['sample_rate']} Hz, but this VAE decodes to {_rate(vae)} Hz; "
-            "connect the VAE of the model that made the latent."
+            f"the latent was made for {latent['sample_rate']} Hz, but this VAE decodes to {_rate(vae)} Hz; connect the "
+            "VAE of the model that made the latent."
         )
-    if join_at == "mel" and not (_has_mel(vae) and canvas is not None):
-        what = "a plan, whose views are decoded one by one" if _has_mel(vae) else "a VAE with a mel spectrogram"
-        raise ValueError(f"{NAME}: expected {what}, for `join_at` mel; connect one or choose latent.")
+    if join_at == "mel" and mel_vae(vae) is None:
+        raise ValueError("expected a VAE with a mel spectrogram, for `join_at` mel; connect one or choose latent.")
+    if join_at == "mel" and canvas is None:
+        raise ValueError(
+            "expected a plan, whose views are decoded one by one, for `join_at` mel; connect one or choose latent."
+        )
 
 
-def _check_family(vae, samples: torch.Tensor) -> None:
+def _check_shape(vae, samples: torch.Tensor) -> None:
+    """Refuse a latent whose channels, dimensions or rows are not this VAE's (ValueError)."""
     shape = list(samples.shape)
-    if not _has_mel(vae):
-        rows = vae.extra_1d_channel
-        fits = shape[1] == vae.latent_channels and samples.ndim == (3 if rows is None else 4)
-        wanted = f"[batch, {vae.latent_channels}, {'' if rows is None else f'{rows}, '}time]"
-    else:
-        decoder = next(m for m in vae.first_stage_model.modules() if isinstance(m, (torch.nn.Conv1d, torch.nn.Conv2d)))
-        flat, rows = isinstance(decoder, torch.nn.Conv1d), vae.mel_bins // vae.frames_per_column
-        fits = shape[1] == vae.latent_channels and samples.ndim == (3 if flat else 4) and (flat or shape[3] == rows)
-        wanted = f"[batch, {vae.latent_channels}, time{'' if flat else f', {rows}'}]"
+    wanted = _wanted_shape(vae)
+    fits = samples.ndim == len(wanted) and shape[1] == vae.latent_channels
+    if fits and mel_vae(vae) is not None:
+        fits = shape[3:] == wanted[3:]
     if not fits:
         raise ValueError(
-            f"{NAME}: expected a latent {wanted} for this VAE, got {shape}; connect the VAE of the model that made it."
+            f"expected a latent [{', '.join(map(str, wanted))}] for this VAE, got {shape}; connect the VAE of the "
+            "model that made it."
         )
+
+
+def _wanted_shape(vae) -> list[str | int]:
+    """The shape of a latent that this VAE decodes, with words for sizes that are free."""
+    channels = vae.latent_channels
+    if mel_vae(vae) is None:
+        rows = vae.extra_1d_channel
+        return ["batch", channels, "time"] if rows is None else ["batch", channels, rows, "time"]
+    kinds = [type(m) for m in vae.first_stage_model.modules() if isinstance(m, (nn.Conv1d, nn.Conv2d))]
+    if issubclass(kinds[0], nn.Conv1d):
+        return ["batch", channels, "time"]
+    return ["batch", channels, "time", vae.mel_bins // vae.frames_per_column]
 
 
 class SaFaMelDecode(io.ComfyNode):
@@ -145,27 +164,31 @@ class SaFaMelDecode(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, vae, latent, plan: Canvas | None = None, marks=False, window=0.0, join_at="latent", join=None
+        cls,
+        vae: Any,
+        latent: dict,
+        plan: Canvas | None = None,
+        marks: bool = False,
+        window: float = 0.0,
+        join_at: str = "latent",
+        join: Join | None = None,
     ) -> io.NodeOutput:
         canvas = plan
-        _check(vae, latent, canvas, join_at)
         samples = latent["samples"]
-        if _has_mel(vae):
-            joined = (canvas.plan, join or SwapJoin()) if join_at == "mel" else None
-            loop = canvas is not None and canvas.plan.loop
-            try:
-                sound, spectra, said = decode_mel(vae, samples, loop, joined, window)
-            except ValueError as error:
-                raise ValueError(str(error) if str(error).startswith(NAME) else f"{NAME}: {error}") from error
-        else:
-            sound, spectra, said = decode_host(vae, samples, canvas)
+        loop = canvas is not None and canvas.plan.loop
+        with named(NAME):
+            check(vae, latent, canvas, join_at)
+            if mel_vae(vae) is None:
+                sound, spectra, lines = decode_sound(vae, samples, canvas)
+            else:
+                joined = (canvas.plan, join or SwapJoin()) if join_at == "mel" else None
+                sound, spectra, lines = decode_mel(vae, samples, loop, joined, window)
         rate = _rate(vae)
         title = f"{sound.shape[-1] / rate:.6g} s at {rate} Hz ({sound.shape[-1]} samples)"
-        title += ", loop" if canvas is not None and canvas.plan.loop else ""
+        if loop:
+            title += ", loop"
         views = canvas.plan if canvas is not None and marks else None
         column = 0.0 if views is None else sound.shape[-1] / rate / views.length
         picture = torch.cat([spectrogram_picture(spectrum, title, views, column) for spectrum in spectra])
-        text = "\n".join([title, *said])  # the page breaks long lines within words
-        show_text(cls.hidden, text)
-        shown = {**ui.PreviewImage(picture, cls=cls).as_dict(), **ui.PreviewText(text).as_dict()}
-        return io.NodeOutput({"waveform": sound, "sample_rate": rate}, picture, ui=shown)
+        text = "\n".join([title, *lines])  # the page breaks long lines within words
+        return io.NodeOutput({"waveform": sound, "sample_rate": rate}, picture, ui=show_preview(cls, picture, text))

@@ -16,7 +16,6 @@ from ...safa_core.sound.mel import GriffinLim, MelScale
 from ...safa_core.sound.vocode import Differences, Vocoder, circular_convolutions, join_windows, scaled, vocoder_reach
 from .spectrogram_picture import Spectrogram
 
-NAME = "Mel Decode"
 FADE, SMALLEST = 32, 64  # latent columns over which windows of the VAE fade into each other, and of the least window
 SILENCE = 1e-4  # peak below which a sound is called silent (-80 dB)
 MEMORY_MARGIN = 1.5  # as the host: it runs what needs 1/1.5 of the free memory
@@ -92,7 +91,7 @@ class MelDecoder:
                 mel = vae.latent_to_mel(latent.index_select(axis, columns)).float().cpu()
             if not torch.isfinite(mel).all():
                 raise ValueError(
-                    f"{NAME}: the VAE gave NaN or infinity for a latent without any; run it in float32 "
+                    "the VAE gave NaN or infinity for a latent without any; run it in float32 "
                     "(--fp32-vae), and check that it belongs to the latent."
                 )
             yield mel
@@ -110,7 +109,7 @@ class MelDecoder:
         hop, before, after = vocoder_reach(vae.vocoder)
         if hop != vae.hop:
             raise ValueError(
-                f"{NAME}: the vocoder makes {hop} samples of a mel frame, but the model's frames are {vae.hop} "
+                f"the vocoder makes {hop} samples of a mel frame, but the model's frames are {vae.hop} "
                 "samples apart; the folder holds the vocoder of another model."
             )
         return Vocoder(lambda mel, first: vae.mel_to_audio(mel), hop, before, after)
@@ -121,7 +120,7 @@ class MelDecoder:
         peak = piece.abs().max().item()  # NaN where there is one
         if not peak < float("inf"):
             maker = "Griffin-Lim" if self.vae.vocoder is None else "the vocoder"
-            raise ValueError(f"{NAME}: {maker} gave NaN or infinity for a mel spectrogram without any; try float32.")
+            raise ValueError(f"{maker} gave NaN or infinity for a mel spectrogram without any; try float32.")
         self.peak = max(self.peak, peak)
         straight = min(len(piece), len(out) - start)
         out[start : start + straight] = piece[:straight]
@@ -162,7 +161,7 @@ def decode_mel(vae, latent: torch.Tensor, loop: bool, joined=None, window: float
     asked = round(window * vae.audio_sample_rate / column)
     if window and asked < min(SMALLEST, length):
         raise ValueError(
-            f"{NAME}: expected `window` of at least {SMALLEST * column / vae.audio_sample_rate:g} s, or 0 for "
+            f"expected `window` of at least {SMALLEST * column / vae.audio_sample_rate:g} s, or 0 for "
             f"everything at once, got {window:g} s."
         )
     columns = _columns_at_once(vae, latent, joined, min(asked, length))
@@ -199,7 +198,7 @@ def _columns_at_once(vae, latent: torch.Tensor, joined, asked: int) -> int:
     if short:
         seconds = length * vae.frames_per_column * vae.hop / vae.audio_sample_rate
         raise ValueError(
-            f"{NAME}: {len(latent)} × {seconds:.4g} s of sound take {sound / 2**20:.0f} MB and decoding the shortest "
+            f"{len(latent)} × {seconds:.4g} s of sound take {sound / 2**20:.0f} MB and decoding the shortest "
             f"stretch {need(least) / 2**20:.0f} MB more, but {max(0, memory) / 2**20:.0f} MB of memory are free (on "
             f"{vae.device}: {max(0, free) / 2**20:.0f} MB); free some, or decode a shorter latent."
         )

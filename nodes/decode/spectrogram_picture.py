@@ -11,13 +11,13 @@ from matplotlib.transforms import blended_transform_factory
 
 from ...safa_core import ViewPlan
 from ...safa_core.sound.mel import MelScale, hz_to_mel
+from ..palette import BACK, GLOW, INK, VIEWS
 
 SIZE, DPI = (12.8, 5.4), 100  # inches, pixels per inch
 COLUMNS = 1600  # more frames than that are averaged
 DEPTH = 80  # dB from the loudest to black
 FLOOR = 1e-20  # power
 NUMBERED = 60  # with more views than that, neither numbers nor edges are drawn
-BACK, INK, VIEWS, OVERLAP = "#1e1f24", "#e8e8ea", ("#4a78c2", "#6d5bb8"), "#7fe3ff"
 TICKS = (200, 500, 1000, 2000, 3000, 4000, 6000, 8000, 12000, 16000, 20000)  # in Hz
 
 
@@ -133,10 +133,10 @@ def _marks(axes, views: ViewPlan, column: float, lanes: int) -> None:
     for i, shared in enumerate(views.overlaps):
         following = views.starts[(i + 1) % len(views)]
         for a, b in _around(following, shared, views.length):
-            axes.axvspan(a * column, b * column, color=OVERLAP, alpha=0.15, lw=0)
+            axes.axvspan(a * column, b * column, color=GLOW, alpha=0.15, lw=0)
             for edge in (a, b):
                 if 0 < edge < views.length and len(views) <= NUMBERED:
-                    axes.axvline(edge * column, color=OVERLAP, lw=1, ls="--", alpha=0.9)
+                    axes.axvline(edge * column, color=GLOW, lw=1, ls="--", alpha=0.9)
 
 
 def _around(start: int, length: int, ring: int) -> list[tuple[int, int]]:

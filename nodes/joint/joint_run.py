@@ -46,7 +46,7 @@ class JointRun:
             self.calls = GuidedCalls(sampler, sigmas, 0)
             self.start = (noise, latent_image, denoise_mask)
         else:
-            places, column = patch.guide.on(patch.canvas).places(self.plan, rows)
+            places, column = patch.guide.resolve(patch.canvas).places(self.plan, rows)
             self.places, self.column = on_axes(places, ndim, self.axis).to(device), column.to(device)
             self._start_reference(guider, stage, noise, latent_image, denoise_mask, first)
             self.state_columns = torch.cat([self.fold.columns, self.length + torch.arange(self.view, device=device)])

@@ -44,7 +44,7 @@ class JointPatch:
         with named(self.who):
             self.join.weights(self.canvas.plan, rows)
             if self.guide is not None:
-                self.guide.on(self.canvas).places(self.canvas.plan, rows)
+                self.guide.resolve(self.canvas).places(self.canvas.plan, rows)
 
     def install(self, model):
         """A clone of the host's MODEL with this patch; refuses a second one (ValueError)."""
@@ -68,7 +68,8 @@ class JointPatch:
 
     def check(self, model, latent: torch.Tensor) -> None:
         """Refuse a latent that neither plan nor model was made for, before anything is loaded (ValueError)."""
-        self.canvas.check(latent, self.who)
+        with named(self.who):
+            self.canvas.check(latent)
         self._fit(self.canvas.rows_in(latent))
         channels = model.get_model_object("latent_format").latent_channels
         if latent.shape[1] != channels:

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from ..palette import BACK, FAINT, INK, MIDDLE, OVERLAP, VIEWS
+
 WIDTH, MARGIN, GAP = 1024, 24, 4
 LARGE, SMALL = 24, 16  # a node shows the picture at about a third of its size
 LINE = 30  # pixels from one line of text to the next
 VIEWS_PER_ROW = 48  # a longer canvas is broken into rows, like a score
 UNITS = {"seconds": "s", "pixels": "px"}
-BACK, INK, FAINT = "#1e1f24", "#e8e8ea", "#8a8d96"
-MIDDLE, OVERLAP, VIEWS = "#3f8f6b", "#d98e32", ("#4a78c2", "#6d5bb8")
 
 
 def plan_picture(plan, scale: float, unit: str, caption: str) -> torch.Tensor:

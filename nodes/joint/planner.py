@@ -7,12 +7,12 @@ import math
 import torch
 
 import comfy.model_management
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ...safa_core import plan_views
-from ..canvas import Canvas
+from ..canvas import Canvas, check_single
 from ..errors import named
-from ..node_text import show_text
+from ..node_text import show_preview
 from ..sockets import CATEGORY, SaFaPlan
 from .model_facts import ModelFacts, model_facts
 from .plan_picture import plan_picture
@@ -135,9 +135,8 @@ class SaFaSubviewPlanner(io.ComfyNode):
         info = describe(canvas, facts, said)
         caption = "; ".join([*info.split("; ")[:2], *said])  # the page does not keep the node's text, but the picture
         picture = plan_picture(views, facts.scale, facts.unit, caption)
-        show_text(cls.hidden, brief(canvas, facts, said))
-        shown = {**ui.PreviewImage(picture, cls=cls).as_dict(), **ui.PreviewText(info).as_dict()}
-        return io.NodeOutput(canvas, latent, picture, info, ui=shown)
+        preview = show_preview(cls, picture, info, brief(canvas, facts, said))
+        return io.NodeOutput(canvas, latent, picture, info, ui=preview)
 
 
 def _scale(facts: ModelFacts, unit: str) -> float:
@@ -196,8 +195,8 @@ def _empty(facts: ModelFacts, rows: int, columns: int, batch_size: int) -> dict:
 
 def _long_axis(facts: ModelFacts, samples) -> int:
     """The dimension of [B, C, ...] that is long; refuses what this model cannot sample (ValueError)."""
-    if samples.is_nested:
-        raise ValueError(f"{WHO}: expected one latent, got a pack of several (audio with video); split it first.")
+    with named(WHO):
+        check_single(samples)
     dimensions = {facts.dimensions + 2, 4 if facts.dimensions > 1 else 3}
     if samples.shape[1] != facts.channels or samples.ndim not in dimensions:
         raise ValueError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 import node_helpers
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ...safa_core import ViewPlan
 from ...safa_core.timeline import (
@@ -18,7 +18,7 @@ from ...safa_core.timeline import (
 )
 from ..canvas import Canvas
 from ..errors import named
-from ..node_text import show_text
+from ..node_text import show_preview
 from ..sockets import CATEGORY, SaFaPlan
 from .timeline_picture import timeline_picture
 from .view_conds import SPAN
@@ -148,6 +148,4 @@ class SaFaPromptTimeline(io.ComfyNode):
             positive += told_to_views(encoded, takes, views) if blend == "views" else placed(encoded, weight, canvas)
         info = describe(len(prompts), int(seen.sum()), ruler, change)
         picture = timeline_picture(prompts, weights, ruler, info)
-        show_text(cls.hidden, info)
-        shown = {**ui.PreviewImage(picture, cls=cls).as_dict(), **ui.PreviewText(info).as_dict()}
-        return io.NodeOutput(positive, picture, info, ui=shown)
+        return io.NodeOutput(positive, picture, info, ui=show_preview(cls, picture, info))

@@ -10,6 +10,7 @@ import nodes as host_nodes
 
 from ...safa_core import SwapJoin
 from ..canvas import Canvas
+from ..errors import named
 from ..sockets import CATEGORY, SaFaGuide, SaFaJoin, SaFaPlan
 from .patch import JointPatch
 
@@ -132,7 +133,8 @@ class SaFaSampler(io.ComfyNode):
             )
         canvas = plan
         patch = JointPatch(canvas, join or SwapJoin(), guide, "SaFa Sampler", finish_reference=True)
-        canvas.check(latent["samples"], "SaFa Sampler")
+        with named("SaFa Sampler"):
+            canvas.check(latent["samples"])
         patched = patch.install(model)
         (out,) = host_nodes.common_ksampler(
             patched, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent, denoise=denoise

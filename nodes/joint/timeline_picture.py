@@ -6,11 +6,10 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from .plan_picture import BACK, FAINT, GAP, INK, MARGIN, VIEWS, WIDTH, lanes_of
+from ..palette import BACK, EMPTY, FAINT, INK, PROMPTS, VIEWS
+from .plan_picture import GAP, MARGIN, WIDTH, lanes_of
 
 LANE = 40  # pixels of a prompt's row
-PROMPTS = ("#3f8f6b", "#b8643c", "#8a63b8", "#b09a3a", "#3d8fa8", "#b85a86")
-EMPTY = "#2a2c33"
 
 
 def timeline_picture(prompts: list[str], weights: torch.Tensor, ruler, caption: str) -> torch.Tensor:

@@ -10,7 +10,8 @@ from comfy.patcher_extension import WrappersMP
 from comfy_api.latest import io
 
 from ...safa_core.measures.spectrum import Measured, measure
-from ..canvas import Canvas
+from ..canvas import Canvas, check_single
+from ..errors import named
 from ..sockets import CATEGORY, SaFaPlan
 
 NAME = "Record Steps"
@@ -49,41 +50,45 @@ class Recorder:
         self, executor, noise, latent_image, sampler, sigmas, denoise_mask=None, callback=None, *args, **kwargs
     ):
         """Stands outside the joint patch, whose reference is cropped from what it calls back with."""
-        if len(kwargs.get("latent_shapes") or ()) > 1:
-            raise ValueError(f"{NAME}: expected one latent, got a pack of several (audio with video); split it first.")
-        self.canvas.check(noise, NAME)
-        self.steps, self._end, seen = (), None, []
+        with named(NAME):
+            check_single(noise, kwargs.get("latent_shapes"))
+            self.canvas.check(noise)
+        self.steps = ()
+        self._end = None
+        recorded = []
         model = executor.class_obj.model_patcher.model
 
         def on_step(step, denoised, x, total):
             if step % self.every == 0 or step == total - 1:
                 state = model.process_latent_out((denoised if self.kept == "prediction" else x).float().cpu())
-                seen.append(Step(step + 1, total, measure(state, self.canvas.plan, self.canvas.axis_in(state))))
+                recorded.append(Step(step + 1, total, measure(state, self.canvas.plan, self.canvas.axis_in(state))))
             if callback is not None:
                 callback(step, denoised, x, total)
 
         out = executor(noise, latent_image, sampler, sigmas, denoise_mask, on_step, *args, **kwargs)
-        self.steps, self._end = tuple(seen), self._column(out)
+        self.steps = tuple(recorded)
+        self._end = self._middle_column(out)
         return out
 
-    def _column(self, latent: torch.Tensor) -> torch.Tensor:
+    def _middle_column(self, latent: torch.Tensor) -> torch.Tensor:
         axis = self.canvas.axis_in(latent)
         return latent.select(axis, self.canvas.plan.length // 2).float().cpu().flatten()
 
-    def of(self, latent: torch.Tensor, canvas: Canvas, who: str) -> tuple[Step, ...]:
-        """The steps that led to this latent (ValueError, named after the node `who`, where they led to another)."""
+    def steps_to(self, latent: torch.Tensor, canvas: Canvas) -> tuple[Step, ...]:
+        """The steps that led to this latent; refuses one that they did not lead to (ValueError)."""
         if canvas.plan != self.canvas.plan:
-            raise ValueError(f"{who}: the steps were recorded with another plan; connect the same plan to both nodes.")
+            raise ValueError("the steps were recorded with another plan; connect the same plan to both nodes.")
         if not self.steps:
             raise ValueError(
-                f"{who}: no step was recorded; connect {NAME}'s model to the sampler, or, where ComfyUI took the "
+                f"no step was recorded; connect {NAME}'s model to the sampler, or, where ComfyUI took the "
                 "latent from its cache, sample again with another seed."
             )
-        own = self._column(latent)
+        column = self._middle_column(latent)
         # the host may have stored the latent in half precision since
-        if own.shape != self._end.shape or not torch.allclose(own, self._end, rtol=0.01, atol=0.01 * float(own.std())):
+        near = {"rtol": 0.01, "atol": 0.01 * float(column.std())}
+        if column.shape != self._end.shape or not torch.allclose(column, self._end, **near):
             raise ValueError(
-                f"{who}: the recorded steps led to another latent; connect the latent that comes straight from the "
+                "the recorded steps led to another latent; connect the latent that comes straight from the "
                 f"sampler behind {NAME}, or sample again with another seed where ComfyUI took it from its cache."
             )
         return self.steps

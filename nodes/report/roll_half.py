@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from comfy_api.latest import io, ui
@@ -10,7 +12,7 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from ...safa_core.measures.seam import picture_seam, roll_half, sound_seam
 from ..decode.spectrogram_picture import audio_spectrogram, spectrogram_picture
 from ..errors import named
-from ..node_text import show_text
+from ..node_text import show_preview
 from ..sockets import CATEGORY
 
 NAME = "Roll by Half (Seam Check)"
@@ -22,39 +24,49 @@ def check_sound(audio: dict) -> tuple[torch.Tensor, int]:
     waveform, rate = audio["waveform"], int(audio["sample_rate"])
     if waveform.ndim != 3 or not waveform.numel() or rate < 1:
         raise ValueError(
-            f"{NAME}: expected audio [batch, channels, samples], got {list(waveform.shape)} at {rate} Hz; look at the "
+            f"expected audio [batch, channels, samples], got {list(waveform.shape)} at {rate} Hz; look at the "
             "node that made it."
         )
     if not torch.isfinite(waveform).all():
-        raise ValueError(f"{NAME}: the audio holds NaN or infinity; look at the node that made it.")
+        raise ValueError("the audio holds NaN or infinity; look at the node that made it.")
     return waveform, rate
 
 
 def roll_sound(audio: dict) -> tuple[dict, torch.Tensor, float, str]:
-    """(rolled audio, its spectrogram, score, what is said)."""
+    """(rolled audio, its spectrogram, score, line of text)."""
     waveform, rate = check_sound(audio)
-    with named(NAME):
-        seam = sound_seam(waveform, rate)
+    seam = sound_seam(waveform, rate)
     rolled = roll_half(waveform, 2)
     middle = waveform.shape[-1] // 2 / rate
-    said = (
+    info = (
         f"seam at {middle:.5g} s, score {seam.score:.3g} (1 or less: no seam); jump of the waveform {seam.click:.3g}, "
         f"change of the spectrum {seam.change:.3g}"
     )
-    picture = torch.cat([spectrogram_picture(audio_spectrogram(one.cpu(), rate), said) for one in rolled])
-    return {**audio, "waveform": rolled}, picture, seam.score, said
+    picture = torch.cat([spectrogram_picture(audio_spectrogram(clip.cpu(), rate), info) for clip in rolled])
+    return {**audio, "waveform": rolled}, picture, seam.score, info
 
 
 def roll_picture(image: torch.Tensor, axis: str) -> tuple[torch.Tensor, float, str]:
-    """(rolled picture, score, what is said)."""
+    """(rolled picture, score, line of text)."""
     if not torch.isfinite(image).all():
-        raise ValueError(f"{NAME}: the picture holds NaN or infinity; look at the node that made it.")
+        raise ValueError("the picture holds NaN or infinity; look at the node that made it.")
     if axis == "auto":
         axis = "width" if image.shape[2] >= image.shape[1] else "height"
-    with named(NAME):
-        score = picture_seam(image, AXES[axis])
+    score = picture_seam(image, AXES[axis])
     place = f"{'column' if axis == 'width' else 'row'} {image.shape[AXES[axis]] // 2}"
     return roll_half(image, AXES[axis]), score, f"seam at {place}, score {score:.3g} (1 or less: no seam)"
+
+
+def roll(
+    axis: str, audio: dict | None, image: torch.Tensor | None
+) -> tuple[dict | ExecutionBlocker, torch.Tensor, float, str]:
+    """(rolled audio, picture, score, line of text) of a sound, or of a picture, after which no audio node runs."""
+    if (audio is None) == (image is None):
+        raise ValueError(f"expected audio or an image, got {'neither' if audio is None else 'both'}.")
+    if audio is not None:
+        return roll_sound(audio)
+    picture, score, info = roll_picture(image, axis)
+    return ExecutionBlocker(None), picture, score, info
 
 
 class SaFaRollHalf(io.ComfyNode):
@@ -91,15 +103,12 @@ class SaFaRollHalf(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, axis, audio=None, image=None, audioUI=None) -> io.NodeOutput:
-        if (audio is None) == (image is None):
-            raise ValueError(f"{NAME}: expected audio or an image, got {'neither' if audio is None else 'both'}.")
-        if audio is None:
-            picture, score, info = roll_picture(image, axis)
-            rolled, player = ExecutionBlocker(None), {}
-        else:
-            rolled, picture, score, info = roll_sound(audio)
-            player = ui.PreviewAudio(rolled, cls=cls).as_dict()
-        show_text(cls.hidden, info.replace("; ", "\n"))  # the page breaks long lines within words
-        shown = {**ui.PreviewImage(picture, cls=cls).as_dict(), **player, **ui.PreviewText(info).as_dict()}
-        return io.NodeOutput(rolled, picture, score, info, ui=shown)
+    def execute(
+        cls, axis: str, audio: dict | None = None, image: torch.Tensor | None = None, audioUI: Any = None
+    ) -> io.NodeOutput:
+        with named(NAME):
+            rolled, picture, score, info = roll(axis, audio, image)
+        preview = show_preview(cls, picture, info, info.replace("; ", "\n"))  # the page breaks long lines within words
+        if audio is not None:
+            preview |= ui.PreviewAudio(rolled, cls=cls).as_dict()
+        return io.NodeOutput(rolled, picture, score, info, ui=preview)

@@ -11,10 +11,9 @@ from matplotlib.ticker import MaxNLocator
 
 from ...safa_core.measures.spectrum import Measured, relative, top_third
 from ..canvas import Canvas
+from ..palette import BACK, FAINT, INK, MIDDLE, OVERLAP, REFERENCE, SEAM
 
 WIDTH, HEIGHT, DPI = 12.8, 4.4, 100  # inches of a row, pixels per inch
-BACK, INK, FAINT = "#1e1f24", "#e8e8ea", "#8a8d96"
-MIDDLE, OVERLAP, REFERENCE, SEAM = "#3f8f6b", "#d98e32", "#8fa8ff", "#c85a8a"
 
 
 def spectrum_picture(canvas: Canvas, found: Measured, reference: torch.Tensor | None, steps) -> torch.Tensor:

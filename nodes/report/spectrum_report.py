@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ...safa_core.measures.linear_map import downsample, fit_linear_map
 from ...safa_core.measures.spectrum import (
@@ -20,26 +21,30 @@ from ...safa_core.measures.spectrum import (
 )
 from ..canvas import Canvas
 from ..errors import named
-from ..node_text import show_text
+from ..mel_vae import check_channels, check_vae, mel_vae
+from ..node_text import show_preview
 from ..sockets import CATEGORY, SaFaPlan
-from .record_steps import SaFaSteps, Step
+from .record_steps import Recorder, SaFaSteps, Step
 from .spectrum_picture import spectrum_picture
 
 NAME = "Spectrum Report"
 FITTED = 4  # views that the linear map is fitted on, spread over the canvas
+NO_PICTURE = (
+    "this VAE decodes to sound itself, without the picture or mel spectrogram that Eq. 5 is about; leave `vae` free."
+)
 
 
 def check(samples: torch.Tensor, canvas: Canvas) -> None:
     """Refuse a latent that this plan says nothing about (ValueError)."""
-    canvas.check(samples, NAME)
+    canvas.check(samples)
     if len(canvas.plan) == 1:
         raise ValueError(
-            f"{NAME}: the plan has a single view, so there is no overlap to compare with a middle; plan a canvas of "
+            "the plan has a single view, so there is no overlap to compare with a middle; plan a canvas of "
             "two views or more."
         )
     if samples.shape[1] != canvas.shape[0]:
         raise ValueError(
-            f"{NAME}: the latent has {samples.shape[1]} channels, but the plan is for a model with {canvas.shape[0]}; "
+            f"the latent has {samples.shape[1]} channels, but the plan is for a model with {canvas.shape[0]}; "
             "connect the plan that the latent was made with."
         )
     _check_finite(samples, "latent")
@@ -47,9 +52,9 @@ def check(samples: torch.Tensor, canvas: Canvas) -> None:
 
 def _check_finite(samples: torch.Tensor, what: str) -> None:
     if not samples.numel():
-        raise ValueError(f"{NAME}: the {what} {list(samples.shape)} is empty; there is nothing to measure.")
+        raise ValueError(f"the {what} {list(samples.shape)} is empty; there is nothing to measure.")
     if not torch.isfinite(samples).all():
-        raise ValueError(f"{NAME}: the {what} holds NaN or infinity; look at the sampler that made it.")
+        raise ValueError(f"the {what} holds NaN or infinity; look at the sampler that made it.")
 
 
 def check_reference(reference: torch.Tensor, samples: torch.Tensor, canvas: Canvas) -> None:
@@ -58,28 +63,11 @@ def check_reference(reference: torch.Tensor, samples: torch.Tensor, canvas: Canv
     wanted, given = ([n for d, n in enumerate(s.shape) if d not in (0, axis)] for s in (samples, reference))
     if reference.ndim != samples.ndim or given != wanted or reference.shape[axis] < width:
         raise ValueError(
-            f"{NAME}: expected a reference like the latent {list(samples.shape)}, of any batch and of {width} columns "
+            f"expected a reference like the latent {list(samples.shape)}, of any batch and of {width} columns "
             f"or more along dimension {axis}, got {list(reference.shape)}; connect SaFa Sampler's reference, or a "
             "latent of the same model."
         )
     _check_finite(reference, "reference")
-
-
-def check_vae(vae, samples: torch.Tensor) -> None:
-    """Refuse a VAE that has neither pictures nor mel spectrograms for this latent (ValueError)."""
-    mel = hasattr(vae, "latent_to_mel")
-    if not mel:
-        vae.throw_exception_if_invalid()
-    if not mel and (vae.latent_dim == 1 or vae.extra_1d_channel is not None):
-        raise ValueError(
-            f"{NAME}: this VAE decodes to sound itself, without the picture or mel spectrogram that Eq. 5 is about; "
-            "leave `vae` free."
-        )
-    if vae.latent_channels != samples.shape[1]:
-        raise ValueError(
-            f"{NAME}: the latent has {samples.shape[1]} channels, but this VAE decodes {vae.latent_channels}; connect "
-            "the VAE of the model that made the latent."
-        )
 
 
 @torch.no_grad()
@@ -95,9 +83,8 @@ def linear_map_r2(vae, samples: torch.Tensor, canvas: Canvas) -> float:
     views = torch.cat([samples[:1].index_select(axis, columns.to(samples.device)) for columns in picked])
     if views.ndim == 5:
         views = views[:, :, :1]
-    if hasattr(vae, "latent_to_mel"):
-        with named(NAME):
-            decoded = vae.latent_to_mel(views).float().cpu()
+    if mel_vae(vae) is not None:
+        decoded = vae.latent_to_mel(views).float().cpu()
         layers = [decoded] if views.ndim == 4 else list(decoded.unsqueeze(2).unbind(3))
     else:
         decoded = vae.decode(views).float().cpu()
@@ -112,15 +99,16 @@ def linear_map_r2(vae, samples: torch.Tensor, canvas: Canvas) -> float:
             left += (1 - fit_linear_map(places, layer).r2) * spread
             total += spread
     if not total:
-        raise ValueError(f"{NAME}: the VAE decodes this latent to one even colour, which has no variance to explain.")
+        raise ValueError("the VAE decodes this latent to one even colour, which has no variance to explain.")
     return 1 - left / total
 
 
 @dataclass(frozen=True)
 class Findings:
-    """canvas: its spectra and seams. reference: a spectrum [bins], r2: of the linear map, each None where not asked.
+    """All that the report shows of a latent.
 
-    steps: the same of recorded steps.
+    canvas: its spectra and seams. reference: the spectrum [bins] of the reference, None without one.
+    steps: spectra and seams of recorded steps. r2: of the linear map, None without a VAE.
     """
 
     canvas: Measured
@@ -129,22 +117,29 @@ class Findings:
     r2: float | None
 
 
-def examine(samples: torch.Tensor, canvas: Canvas, vae=None, reference=None, steps=None) -> Findings:
-    """All that the report tells of a latent [B, C, ...]; refuses what does not go together (ValueError)."""
+@named(NAME)
+def examine(
+    samples: torch.Tensor,
+    canvas: Canvas,
+    vae: Any = None,
+    reference: torch.Tensor | None = None,
+    steps: Recorder | None = None,
+) -> Findings:
+    """Measure a latent [B, C, ...]; refuses what does not belong together, by the node's name (ValueError)."""
     check(samples, canvas)
     if reference is not None:
         check_reference(reference, samples, canvas)
     if vae is not None:
-        check_vae(vae, samples)
-    recorded = () if steps is None else steps.of(samples, canvas, NAME)
+        check_vae(vae, ("mel", "picture"), NO_PICTURE)
+        check_channels(vae, samples)
+    recorded = () if steps is None else steps.steps_to(samples, canvas)
     axis = canvas.axis_in(samples)
-    found = measure(samples, canvas.plan, axis)
-    return Findings(
-        canvas=found,
-        reference=centre_spectrum(reference, axis, found.width) if reference is not None and found.width else None,
-        steps=recorded,
-        r2=None if vae is None else linear_map_r2(vae, samples, canvas),
-    )
+    measured = measure(samples, canvas.plan, axis)
+    spectrum = None
+    if reference is not None and measured.width:
+        spectrum = centre_spectrum(reference, axis, measured.width)
+    r2 = None if vae is None else linear_map_r2(vae, samples, canvas)
+    return Findings(measured, spectrum, recorded, r2)
 
 
 def figures(canvas: Canvas, found: Findings) -> str:
@@ -268,10 +263,16 @@ class SaFaSpectrumReport(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, latent, plan: Canvas, vae=None, reference=None, steps=None) -> io.NodeOutput:
-        canvas, samples = plan, latent["samples"]
-        found = examine(samples, canvas, vae, None if reference is None else reference["samples"], steps)
-        text, plot = figures(canvas, found), spectrum_picture(canvas, found.canvas, found.reference, found.steps)
-        show_text(cls.hidden, text)
-        shown = {**ui.PreviewImage(plot, cls=cls).as_dict(), **ui.PreviewText(text).as_dict()}
-        return io.NodeOutput(plot, text, ui=shown)
+    def execute(
+        cls,
+        latent: dict,
+        plan: Canvas,
+        vae: Any = None,
+        reference: dict | None = None,
+        steps: Recorder | None = None,
+    ) -> io.NodeOutput:
+        canvas = plan
+        findings = examine(latent["samples"], canvas, vae, None if reference is None else reference["samples"], steps)
+        text = figures(canvas, findings)
+        plot = spectrum_picture(canvas, findings.canvas, findings.reference, findings.steps)
+        return io.NodeOutput(plot, text, ui=show_preview(cls, plot, text))

@@ -14,6 +14,7 @@ import folder_paths
 
 from ...safa_core.methods.lpips import backbone_name, load_backbone
 from ...safa_core.methods.perceptual import gram_distance, gram_matrix
+from ..mel_vae import mel_vae
 from .differentiable import levels
 
 FOLDER = "perceptual"
@@ -43,7 +44,7 @@ class Pictures:
         """What the decoder gives for a latent in the model's scale: [B, 3, H, W] in 0 ... 1, or mel [B, 1, T, F]."""
         vae = self.vae
         latent = self.process_out(latent).to(vae.device, vae.vae_dtype)
-        if hasattr(vae, "mel_bins"):
+        if mel_vae(vae) is not None:
             return vae.first_stage_model.decode(latent, return_dict=False)[0].float()
         return vae.process_output(vae.first_stage_model.decode(latent).float())
 

@@ -19,6 +19,7 @@ from ..errors import named
 from ..joint.joint_run import JointRun
 from ..joint.patch import KEY, JointPatch
 from ..joint.schedule import sampler_name
+from ..mel_vae import vae_kind
 from ..sockets import CATEGORY, SaFaPlan
 from .attention_swap import METHOD
 from .differentiable import check_weights, gradients, own
@@ -190,10 +191,8 @@ def _explained(error: RuntimeError, who: str) -> Exception:
 
 def check_vae(vae, canvas, channels: int) -> None:
     """Refuse a VAE that does not decode these latents to pictures or a mel spectrogram (ValueError)."""
-    mel = hasattr(vae, "mel_bins")
-    if not mel:
-        vae.throw_exception_if_invalid()
-    if len(canvas.shape) != 3 or vae.latent_dim != 2 or (not mel and vae.output_channels != 3):
+    coloured = vae_kind(vae) == "mel" or vae.output_channels == 3
+    if len(canvas.shape) != 3 or vae.latent_dim != 2 or not coloured:
         raise ValueError(
             f"{NAME}: expected picture latents, or audio latents with the VAE of SaFa Audio Model Loader, got latents "
             f"{list(canvas.shape)} and a VAE with {vae.latent_dim}-dimensional latents; views are compared as pictures."

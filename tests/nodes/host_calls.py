@@ -66,7 +66,9 @@ def separate(model, canvas, conds, steps=2, cfg=CFG, guide=None, batch=1):
     prompts = [conds(i) for i in range(len(plan) + (guide is not None))]
     reference = None
     if guide is not None:
-        own = torch.randn(canvas.view_shape(noise), generator=torch.Generator().manual_seed(SEED + REFERENCE_SEED))
+        own = torch.randn(
+            canvas.view_shape(noise.shape), generator=torch.Generator().manual_seed(SEED + REFERENCE_SEED)
+        )
         reference = sampling.noise_scaling(sigmas[0], own, torch.zeros_like(own), most).movedim(axis, -1)
 
     def step(window, k, i):

@@ -27,8 +27,9 @@ from scipy.signal import resample_poly
 from thumbnails import ROOT, card_of, ran, start, workflow
 
 from safa_pack.nodes.decode.spectrogram_picture import Spectrogram
-from safa_pack.nodes.joint.plan_picture import BACK, FAINT, INK, MARGIN, MIDDLE, OVERLAP, WIDTH, plan_picture
+from safa_pack.nodes.joint.plan_picture import MARGIN, WIDTH, plan_picture
 from safa_pack.nodes.joint.timeline_picture import timeline_picture
+from safa_pack.nodes.palette import BACK, EMPTY, FAINT, INK, MIDDLE, OVERLAP, VIEWS
 from safa_pack.safa_core import (
     AverageJoin,
     ReferenceGuide,
@@ -88,7 +89,7 @@ def joins() -> Image.Image:
         later = torch.zeros(ROWS, plan.length)
         later[:, plan.columns[1]] = join.weights(plan, ROWS)[1]
         grids[title] = later
-    return _panels(grids, ("earlier view", "later view"), ("#4a78c2", OVERLAP))
+    return _panels(grids, ("earlier view", "later view"), (VIEWS[0], OVERLAP))
 
 
 def reference() -> Image.Image:
@@ -108,7 +109,7 @@ def focus() -> Image.Image:
     seen[CrossFrequency(0.1, 0).picked(frames * bins)] = 1
     grid = seen.unflatten(0, (frames, bins)).T.contiguous()
     grid[3] = 1
-    return _panels({"LiteFocus, one frequency of eight, rho 0.1": grid}, ("left out", "attended to"), ("#2a2c33", INK))
+    return _panels({"LiteFocus, one frequency of eight, rho 0.1": grid}, ("left out", "attended to"), (EMPTY, INK))
 
 
 def _panels(grids: dict[str, torch.Tensor], words: tuple[str, str], colours: tuple[str, str]) -> Image.Image:

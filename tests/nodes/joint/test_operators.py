@@ -45,7 +45,7 @@ def test_overlap_average():
 )
 def test_reference_swap_knows_the_axis_from_the_canvas(axis, unit, meant):
     guide = SaFaReferenceSwap.execute(0.3, 2, axis).result[0]
-    assert guide.on(canvas_of(WIDE, 16, unit=unit)) == ReferenceGuide(0.3, 2, meant)
+    assert guide.resolve(canvas_of(WIDE, 16, unit=unit)) == ReferenceGuide(0.3, 2, meant)
 
 
 def test_reference_swap_warns_above_the_papers_rate_and_does_not_refuse(caplog):
