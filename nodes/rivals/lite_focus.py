@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from comfy.ldm.modules.attention import SpatialTransformer, SpatialVideoTransformer, optimized_attention
-from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, UNetModel, Upsample
+import torch
+
+from comfy.ldm.modules.attention import SpatialVideoTransformer, optimized_attention
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.patcher_extension import WrappersMP
 from comfy_api.latest import io
 
@@ -13,6 +15,8 @@ from ...safa_core.methods.lite_focus import CrossFrequency, TokenGrid, focus_att
 from ..audio.latent import AudioLatent
 from ..errors import named
 from ..sockets import CATEGORY
+from .attention_levels import diffusers_attention, host_attention
+from .attention_swap import claim_self_attention, swap_attention, token_grid
 
 NAME = "LiteFocus"
 KEY = "safa_lite_focus"
@@ -61,8 +65,6 @@ class FocusProcessor:
 
     def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, temb=None):
         """Output [B, N, C] of the layer `attn` for hidden_states [B, N, C]."""
-        from .attention_swap import token_grid
-
         if encoder_hidden_states is not None:
             return self.own(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
         count = hidden_states.shape[1]
@@ -99,36 +101,23 @@ class HostFocus:
         return focus_attention(q, k, v, extra_options["n_heads"], grid, picked, attend)
 
 
-def diffusers_levels(unet) -> dict[str, int]:
-    """Downsampling of each attention of a diffusers UNet's transformer blocks that can be self-attention, by name."""
-    factor, blocks = 1, {}
-    for i, block in enumerate(unet.down_blocks):
-        blocks[f"down_blocks.{i}"] = factor
-        factor *= 2 if block.downsamplers else 1
-    blocks["mid_block"] = factor
-    for i, block in enumerate(unet.up_blocks):
-        blocks[f"up_blocks.{i}"] = factor
-        factor //= 2 if block.upsamplers else 1
+def diffusers_levels(unet: torch.nn.Module) -> dict[str, int]:
+    """Downsampling of each layer of a diffusers UNet that can be self-attention, by name."""
     # attn2 without a prompt of its own is self-attention too (AudioLDM), which only its call tells
     return {
-        name: blocks[name.split(".attentions.")[0]]
-        for name, layer in unet.named_modules()
-        if name.endswith(".attn2") or (name.endswith(".attn1") and not layer.is_cross_attention)
+        level.place: level.factor
+        for level in diffusers_attention(unet)
+        if level.place.endswith(".attn2") or (level.place.endswith(".attn1") and not level.layer.is_cross_attention)
     }
 
 
 def host_levels(unet: UNetModel) -> dict[tuple[str, int], int]:
     """Downsampling of each block of the host's UNet that has self-attention, by the host's (name, number)."""
-    factor, found = 1, {}
-    middle = [] if unet.middle_block is None else [unet.middle_block]
-    for kind, blocks in (("input", unet.input_blocks), ("middle", middle), ("output", unet.output_blocks)):
-        for number, block in enumerate(blocks):
-            for layer in block:
-                factor = factor * 2 if isinstance(layer, Downsample) else factor
-                factor = factor // 2 if isinstance(layer, Upsample) else factor
-                if isinstance(layer, SpatialTransformer) and not layer.transformer_blocks[0].disable_self_attn:
-                    found[kind, number] = factor
-    return found
+    return {
+        level.place: level.factor
+        for level in host_attention(unet)
+        if not level.layer.transformer_blocks[0].disable_self_attn
+    }
 
 
 def wanted_levels(levels: str, known: set[int]) -> set[int]:
@@ -163,8 +152,6 @@ def focused(model, random: CrossFrequency, levels: str):
 
 
 def _patch_diffusers(patched, unet, random, levels):
-    from .attention_swap import claim_self_attention, swap_attention  # diffusers takes seconds to import
-
     claim_self_attention(patched, NAME)
     known = diffusers_levels(unet)
     wanted = wanted_levels(levels, set(known.values()))
@@ -181,8 +168,6 @@ def _patch_diffusers(patched, unet, random, levels):
 
 
 def _patch_host(patched, unet, random, levels):
-    from .attention_swap import claim_self_attention
-
     claim_self_attention(patched, NAME)
     known = host_levels(unet)
     wanted = wanted_levels(levels, set(known.values()))

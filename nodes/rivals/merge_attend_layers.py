@@ -13,11 +13,12 @@ import torch
 
 from comfy.ldm.modules.attention import SpatialTransformer, optimized_attention
 from comfy.ldm.modules.diffusionmodules.mmdit import MMDiT
-from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, UNetModel, Upsample
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
 from ...safa_core.methods.merge_attend import CanvasTokens, token_plan
 from ...safa_core.plan import ViewPlan
-from .attention_swap import attention_layers, is_diffusers, token_grid
+from .attention_levels import diffusers_attention, host_attention
+from .attention_swap import is_diffusers, token_grid
 
 
 @dataclass(frozen=True)
@@ -106,38 +107,24 @@ def attention_factors(network: torch.nn.Module) -> set[int]:
     if isinstance(network, MMDiT):
         return {network.patch_size}
     if isinstance(network, UNetModel):
-        return _host_factors(network)
-    return _diffusers_factors(network) if is_diffusers(network) else set()
-
-
-def _host_factors(unet: UNetModel) -> set[int]:
-    factor, found = 1, set()
-    for block in (*unet.input_blocks, unet.middle_block, *unet.output_blocks):
-        for layer in block:
-            if isinstance(layer, SpatialTransformer):
-                plain = type(layer) is SpatialTransformer  # not the one for video
-                if not plain or any(b.disable_self_attn or b.attn2 is None for b in layer.transformer_blocks):
-                    return set()
-                found.add(factor)
-            factor = factor * 2 if isinstance(layer, Downsample) else factor
-            factor = factor // 2 if isinstance(layer, Upsample) else factor
-    return found
-
-
-def _diffusers_factors(unet: torch.nn.Module) -> set[int]:
-    layers = attention_layers(unet)
-    if not all(_is_tokenwise(name, layer) for name, layer in layers.items()):
+        levels = host_attention(network)
+        mergeable = all(_attends_to_itself_and_text(level.layer) for level in levels)
+    elif is_diffusers(network):
+        levels = diffusers_attention(network)
+        mergeable = all(_is_tokenwise(level.place, level.layer) for level in levels)
+    else:
         return set()
-    factor, found, own = 1, set(), set(layers.values())
-    for block in (*unet.down_blocks, unet.mid_block, *unet.up_blocks):
-        if not own.isdisjoint(block.modules()):
-            found.add(factor)
-        factor = factor * 2 if getattr(block, "downsamplers", None) else factor
-        factor = factor // 2 if getattr(block, "upsamplers", None) else factor
-    return found
+    return {level.factor for level in levels} if mergeable else set()
 
 
-def _is_tokenwise(name: str, layer) -> bool:
+def _attends_to_itself_and_text(transformer: SpatialTransformer) -> bool:
+    """Whether all its blocks have self- and cross-attention, and it is not the one for video."""
+    if type(transformer) is not SpatialTransformer:
+        return False
+    return not any(block.disable_self_attn or block.attn2 is None for block in transformer.transformer_blocks)
+
+
+def _is_tokenwise(name: str, layer: torch.nn.Module) -> bool:
     """Whether nothing but attention itself mixes tokens, so that merging inputs is merging q, k and v."""
     mixes = (layer.group_norm, layer.spatial_norm, layer.norm_q, layer.norm_k)
     return name.endswith((".attn1", ".attn2")) and not any(mixes) and not layer.residual_connection
