@@ -1,6 +1,8 @@
-"""Noticing NaN from the model without stopping the GPU at every step."""
+"""Detects NaN and infinity in predictions without waiting for the GPU at every step."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 
@@ -8,15 +10,15 @@ import torch
 class FiniteWatch:
     """Remembers one number per view and call, and raises ValueError once a finished one is not finite.
 
-    name: called with the index of the view, gives its name for the message.
+    who: the node's name in messages. name: the name of the i-th view.
     """
 
-    def __init__(self, who: str, name):
+    def __init__(self, who: str, name: Callable[[int], str]):
         self.who, self.name = who, name
-        self.pending = []
+        self.pending: list[tuple[int, torch.Tensor, torch.cuda.Event | None]] = []
 
     def note(self, predictions: torch.Tensor, axis: int, view: int, step: int) -> None:
-        """Watch predictions side by side, [B, C, ..., n * view]: a NaN or infinity makes its view's sum one too."""
+        """Watch predictions side by side, [B, C, ..., n * view]; one non-finite value makes its view's sum so."""
         blocks = predictions.unflatten(axis, (-1, view)).movedim(axis, 0).flatten(1)
         sums = blocks.sum(1, dtype=torch.float32)
         done = None

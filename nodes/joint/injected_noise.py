@@ -1,14 +1,19 @@
-"""Noise that a sampler adds along the way: guided places get the reference's, so that they stay the reference's."""
+"""Noise that a sampler injects between steps: guided places get the reference's, so that they stay equal to it."""
 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
+from typing import Any
 
 import torch
 
 from comfy.k_diffusion.sampling import BrownianTreeNoiseSampler, default_noise_sampler
+from comfy.samplers import Sampler
 
 from .schedule import sampler_name
+
+Noise = Callable[..., torch.Tensor]  # noise(sigma, sigma_next)
 
 BROWNIAN = {
     "sample_dpmpp_sde": True,
@@ -22,7 +27,7 @@ BROWNIAN = {
 }  # name: on the CPU
 
 
-def takes_noise_sampler(sampler) -> bool:
+def takes_noise_sampler(sampler: Sampler) -> bool:
     """Whether a host sampler's function can be given a noise sampler."""
     function = getattr(sampler, "sampler_function", None)
     if function is None:
@@ -30,7 +35,7 @@ def takes_noise_sampler(sampler) -> bool:
     return "noise_sampler" in inspect.signature(function).parameters or sampler_name(sampler) == "dpm_adaptive_function"
 
 
-def host_noise_sampler(sampler, x: torch.Tensor, sigmas, seed):
+def host_noise_sampler(sampler: Sampler, x: torch.Tensor, sigmas: torch.Tensor, seed: int | None) -> Noise:
     """The noise sampler that the host would make for this sampler and x."""
     name = sampler_name(sampler)
     if name not in BROWNIAN:
@@ -43,14 +48,22 @@ class TiedNoise:
 
     canvas:    noise sampler for the canvas (the user's, or the host's for the user's seed).
     reference: noise sampler for the reference.
+    axis:      along which canvas and reference lie side by side.
     tie:       called with the joined noise while a step is guided.
-    guided:    called with sigma, says whether this noise belongs to a guided step.
+    guided:    whether noise drawn at a sigma belongs to a guided step.
     """
 
-    def __init__(self, canvas, reference, axis: int, tie, guided):
+    def __init__(
+        self,
+        canvas: Noise,
+        reference: Noise,
+        axis: int,
+        tie: Callable[[torch.Tensor], torch.Tensor],
+        guided: Callable[[torch.Tensor], bool],
+    ):
         self.canvas, self.reference, self.axis, self.tie, self.guided = canvas, reference, axis, tie, guided
 
-    def __call__(self, sigma, sigma_next, **kwargs):
-        own = self.reference(sigma, sigma_next)
-        noise = torch.cat([self.canvas(sigma, sigma_next, **kwargs), own], dim=self.axis)
+    def __call__(self, sigma: torch.Tensor, sigma_next: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        reference = self.reference(sigma, sigma_next)
+        noise = torch.cat([self.canvas(sigma, sigma_next, **kwargs), reference], dim=self.axis)
         return self.tie(noise) if self.guided(sigma) else noise

@@ -1,8 +1,10 @@
-"""What the planner knows of a model: its units, its own view, and which way its latents are long."""
+"""What the planner reads from a model: its units, the length it was made for, and its latents' long axis."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from comfy.model_patcher import ModelPatcher
 
 from ..audio.latent import AudioLatent
 
@@ -42,8 +44,8 @@ class ModelFacts:
         return self.unit == "seconds"
 
 
-def model_facts(model) -> ModelFacts:
-    """Read them from a host MODEL's latent format and family; refuses shapes and the like (ValueError)."""
+def model_facts(model: ModelPatcher) -> ModelFacts:
+    """Read from a host MODEL's latent format and family; refuses models of 3-D shapes and the like (ValueError)."""
     latent_format = model.get_model_object("latent_format")
     kind = type(latent_format).__name__
     family = type(model.model.model_config).__name__
@@ -51,8 +53,8 @@ def model_facts(model) -> ModelFacts:
     if isinstance(latent_format, AudioLatent):
         rate = latent_format.columns_per_second
         view = round(latent_format.native_seconds * rate)
-        name, rows, axis = model.model.name, latent_format.rows, latent_format.long_axis
-        return ModelFacts(name, channels, dimensions, "seconds", 1 / rate, view, rows, axis)
+        rows, axis = latent_format.rows, latent_format.long_axis
+        return ModelFacts(model.model.name, channels, dimensions, "seconds", 1 / rate, view, rows, axis)
     if kind in AUDIO:
         rate, longest = AUDIO[kind]
         return ModelFacts(

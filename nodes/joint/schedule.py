@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import bisect
+from itertools import pairwise
+from typing import Any
+
+import torch
 
 import comfy.samplers
+from comfy.samplers import CFGGuider, Sampler
 
 from ...safa_core import guided_steps
 
@@ -27,23 +32,25 @@ BY_SIGMA = ("dpm_fast_function", "dpm_adaptive_function")  # their steps are not
 KNOWN = {f"sample_{name}" for name in comfy.samplers.KSAMPLER_NAMES} | {*BY_SIGMA, "sample_unipc", "sample_unipc_bh2"}
 
 
-def sampler_name(sampler) -> str:
+def sampler_name(sampler: Sampler) -> str:
     """The name of the function behind a host sampler, "sample_euler" for example."""
     function = getattr(sampler, "sampler_function", sampler)
     return getattr(function, "__name__", type(function).__name__)
 
 
-def moves_on_its_own(sampler) -> bool:
+def moves_on_its_own(sampler: Sampler) -> bool:
     """Whether a sampler may add noise that the pack cannot tie: another pack's, or churned."""
     return sampler_name(sampler) not in KNOWN or getattr(sampler, "extra_options", {}).get("s_churn", 0) > 0
 
 
-def place_in_schedule(sigmas) -> tuple[int, int]:
-    """(steps of the whole schedule, steps before `sigmas`): KSampler Advanced and Split Sigmas cut views of it."""
+def place_in_schedule(sigmas: torch.Tensor) -> tuple[int, int]:
+    """(steps of the whole schedule, steps before `sigmas`), as KSampler Advanced and Split Sigmas slice one tensor."""
     return sigmas.untyped_storage().nbytes() // sigmas.element_size() - 1, sigmas.storage_offset()
 
 
-def guided_steps_of_schedule(rate: float, sigmas, model_sampling, stage: tuple[int, int] | None) -> int:
+def guided_steps_of_schedule(
+    rate: float, sigmas: torch.Tensor, model_sampling: Any, stage: tuple[int, int] | None
+) -> int:
     """How many of the schedule's first steps are guided, K = round(rate * T).
 
     rate:   r_guide.
@@ -62,13 +69,15 @@ def guided_steps_of_schedule(rate: float, sigmas, model_sampling, stage: tuple[i
     whole, before = stage
     if whole > steps:
         return min(max(guided_steps(rate, whole) - before, 0), steps)
-    # share of the noise range that lies behind each sigma: the inverse of the host's percent_to_sigma
+    # share of the noise range that is done at each sigma: the inverse of the host's percent_to_sigma
     table = [-model_sampling.percent_to_sigma(p / 1000) for p in range(1, 1000)]
     done = [bisect.bisect_left(table, -s) / 1000 for s in sigmas.tolist()]
-    return sum(1 for a, b in zip(done, done[1:], strict=False) if (a + b) / 2 <= rate + 0.001)
+    return sum(1 for first, last in pairwise(done) if (first + last) / 2 <= rate + 0.001)
 
 
-def early_steps(share: float, guider, sampler, sigmas, noise, stage: tuple[int, int]) -> int:
+def early_steps(
+    share: float, guider: CFGGuider, sampler: Sampler, sigmas: torch.Tensor, noise: torch.Tensor, stage: tuple[int, int]
+) -> int:
     """`guided_steps_of_schedule` for a sampling that is about to start.
 
     guider: the host's, inside `inner_sample`. noise: the canvas's. stage: `place_in_schedule`, which counts where
@@ -79,12 +88,12 @@ def early_steps(share: float, guider, sampler, sigmas, noise, stage: tuple[int, 
 
 
 class GuidedCalls:
-    """Counts callbacks and model calls, and tells which of them are guided.
+    """Counts callbacks and model calls, and decides which of them are guided.
 
     A sigma alone cannot tell: second-order samplers evaluate again at the sigma of the first free step.
     """
 
-    def __init__(self, sampler, sigmas, steps: int):
+    def __init__(self, sampler: Sampler, sigmas: torch.Tensor, steps: int):
         name = sampler_name(sampler)
         options = getattr(sampler, "extra_options", {})
         self.steps = steps
@@ -99,24 +108,27 @@ class GuidedCalls:
         self.calls = 0
         self.calls_since = 0
 
-    def enter(self, sigma) -> bool:
-        """Note a model call at `sigma` ([B]) and say whether it is guided."""
-        if self.by_sigma:
-            guided = self.steps > 0 and float(sigma.flatten()[0]) > self.last_sigma
-        else:
-            guided = self.callbacks < self.steps or (
-                self.callbacks == self.steps and 0 < self.steps and self.calls_since < self.extra_calls
-            )
+    def enter(self, sigma: torch.Tensor) -> bool:
+        """Count a model call at `sigma` [B]; whether it is guided."""
+        guided = self._is_guided(sigma)
         self.calls += 1
         self.calls_since += 1
         return guided
 
+    def _is_guided(self, sigma: torch.Tensor) -> bool:
+        if self.steps == 0:
+            return False
+        if self.by_sigma:
+            return float(sigma.flatten()[0]) > self.last_sigma
+        again = self.callbacks == self.steps and self.calls_since < self.extra_calls  # within the last guided step
+        return self.callbacks < self.steps or again
+
     def called_back(self) -> None:
-        """Note that the sampler has finished the first evaluation of a step."""
+        """Count the sampler's callback, after the first evaluation of a step."""
         self.callbacks += 1
         self.calls_since = 0
 
-    def noise_is_guided(self, sigma) -> bool:
+    def noise_is_guided(self, sigma: torch.Tensor) -> bool:
         """Whether noise that the sampler injects now belongs to a guided step."""
         if self.by_sigma:
             return self.steps > 0 and float(sigma) > self.last_sigma

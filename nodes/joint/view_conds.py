@@ -97,7 +97,7 @@ class ViewConds:
         self._controls = {}
         self._places = {}
 
-    def of(self, conds: list[dict] | None, with_reference: bool, timestep: torch.Tensor) -> list[dict] | None:
+    def for_views(self, conds: list[dict] | None, with_reference: bool, timestep: torch.Tensor) -> list[dict] | None:
         """The conds of one list (positive, negative, ...) for every view; made once per list.
 
         timestep: [B], the sigma of this model call. Which conds are due at it decides what is left to the "default"

@@ -11,7 +11,7 @@ from comfy_extras import nodes_custom_sampler as custom_nodes
 
 import nodes as host_nodes
 from safa_pack.nodes.canvas import Canvas, Guide
-from safa_pack.nodes.joint.joint_run import REFERENCE_SEED
+from safa_pack.nodes.joint.reference import REFERENCE_SEED
 from safa_pack.nodes.joint.sampler import SaFaModelPatch
 from safa_pack.safa_core import plan_views
 from safa_pack.tests.nodes.literal import eq9, literal_algorithm_1

@@ -6,8 +6,8 @@ import comfy.sample
 import comfy.samplers
 
 from safa_pack.nodes.canvas import Canvas
-from safa_pack.nodes.joint.joint_run import REFERENCE_SEED
 from safa_pack.nodes.joint.patch import JointPatch
+from safa_pack.nodes.joint.reference import REFERENCE_SEED
 from safa_pack.safa_core import SwapJoin, plan_views
 from safa_pack.tests.nodes.literal import literal_algorithm_1
 
