@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 from torch.utils.checkpoint import checkpoint
@@ -13,47 +15,50 @@ from comfy.ops import CastWeightBiasOp
 PLAIN = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 
 
-def check_weights(module: torch.nn.Module, what: str, who: str) -> None:
+def check_weights(module: torch.nn.Module, what: str) -> None:
     """Refuse weights that are not plain floating-point numbers: quantised layers give no gradients (ValueError)."""
     for parameter in module.parameters():
         kind = type(parameter.data).__name__
         if parameter.dtype not in PLAIN or kind != "Tensor":
             kind = str(parameter.dtype).removeprefix("torch.") if kind == "Tensor" else kind
             raise ValueError(
-                f"{who}: the {what} has quantised weights ({kind}), and its gradient is needed; load it in float16, "
-                "bfloat16 or float32."
+                f"the {what} has quantised weights ({kind}), and its gradient is needed; load it in float16, bfloat16 "
+                "or float32."
             )
 
 
-def own(value):
-    """`value` with every tensor of the inference mode in it replaced by a copy that autograd can keep."""
+def clone_inference_tensors(value: Any) -> Any:
+    """`value` with every tensor made under inference mode in it replaced by a copy that autograd can keep.
+
+    Looks into dictionaries, lists and tuples.
+    """
     if isinstance(value, torch.Tensor):
         return value.clone() if value.is_inference() else value
     if isinstance(value, dict):
-        return {k: own(v) for k, v in value.items()}
+        return {key: clone_inference_tensors(item) for key, item in value.items()}
     if type(value) in (list, tuple):
-        return type(value)(own(v) for v in value)
+        return type(value)(clone_inference_tensors(item) for item in value)
     return value
 
 
 @contextmanager
-def gradients(modules, device):
-    """Leave inference mode and make `modules` differentiable on `device`, their blocks recomputed going back.
+def gradients_enabled(modules: Iterable[torch.nn.Module], device: torch.device) -> Iterator[None]:
+    """Leave inference mode and make `modules` differentiable on `device`, with activation checkpointing per block.
 
-    Nothing of it lasts: weights stay where and what they were.
+    Everything is restored on exit; weights stay where and what they are.
     """
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(_attribute(comfy.model_management, "in_training", True))  # no fused kernels: no backward
+        stack.enter_context(_attribute_set(comfy.model_management, "in_training", True))  # fused kernels: no backward
         for module in modules:
-            _own_weights(module, device, stack)
+            _copy_weights_in_use(module, device, stack)
             for block in blocks(module):
-                stack.enter_context(_attribute(block, "forward", _recomputed(block.forward)))
+                stack.enter_context(_attribute_set(block, "forward", _checkpointed(block.forward)))
         yield
 
 
 @contextmanager
-def _attribute(holder, name, value):
+def _attribute_set(holder: Any, name: str, value: Any) -> Iterator[None]:
     before = vars(holder).get(name)
     setattr(holder, name, value)
     try:
@@ -65,7 +70,17 @@ def _attribute(holder, name, value):
             setattr(holder, name, before)
 
 
-def _own_weights(module, device, stack) -> None:
+@contextmanager
+def _entry_set(holder: dict, name: str, value: Any) -> Iterator[None]:
+    before = holder[name]
+    holder[name] = value
+    try:
+        yield
+    finally:
+        holder[name] = before
+
+
+def _copy_weights_in_use(module: torch.nn.Module, device: torch.device, stack: ExitStack) -> None:
     """Weights that autograd may not keep (made under inference mode, or in a buffer that the next layer overwrites)
     are copied as they are used: the host's layers by its own hook for it, which a block's recomputation frees again.
     """
@@ -73,26 +88,17 @@ def _own_weights(module, device, stack) -> None:
         if not isinstance(layer, CastWeightBiasOp):
             for name, tensor in layer._parameters.items():
                 if tensor is not None and tensor.is_inference():
-                    stack.enter_context(_entry(layer._parameters, name, torch.nn.Parameter(tensor.clone(), False)))
+                    stack.enter_context(_entry_set(layer._parameters, name, torch.nn.Parameter(tensor.clone(), False)))
         elif any(p is not None and (p.is_inference() or p.device != device) for p in layer._parameters.values()):
             for name in ("weight_function", "bias_function"):
-                stack.enter_context(_attribute(layer, name, [*getattr(layer, name), torch.clone]))
+                stack.enter_context(_attribute_set(layer, name, [*getattr(layer, name), torch.clone]))
         for name, tensor in layer._buffers.items():
             if tensor is not None and tensor.is_inference():
-                stack.enter_context(_entry(layer._buffers, name, tensor.clone()))
+                stack.enter_context(_entry_set(layer._buffers, name, tensor.clone()))
 
 
-@contextmanager
-def _entry(holder: dict, name, value):
-    before, holder[name] = holder[name], value
-    try:
-        yield
-    finally:
-        holder[name] = before
-
-
-def _recomputed(forward):
-    """`forward` that keeps its inputs alone, and runs again when the gradient comes back."""
+def _checkpointed(forward: Callable) -> Callable:
+    """`forward` that keeps its inputs alone and runs again when the gradient comes back."""
 
     def run(*args, **kwargs):
         if not torch.is_grad_enabled():
@@ -109,13 +115,13 @@ def levels(module: torch.nn.Module) -> list[list[torch.nn.Module]]:
     """For each entry of a network's outermost lists (a UNet's or decoder's levels, a transformer's layers) its blocks:
     the modules in it that are called as one.
     """
-    found = []
+    entries: list[list[torch.nn.Module]] = []
     for child in module.children():
         if isinstance(child, torch.nn.ModuleList):
-            found += [_called(entry) for entry in child]
+            entries += [_called_modules(entry) for entry in child]
         else:
-            found += levels(child)
-    return [level for level in found if level]
+            entries += levels(child)
+    return [entry for entry in entries if entry]
 
 
 def blocks(module: torch.nn.Module) -> list[torch.nn.Module]:
@@ -123,8 +129,8 @@ def blocks(module: torch.nn.Module) -> list[torch.nn.Module]:
     return [block for level in levels(module) for block in level]
 
 
-def _called(entry) -> list[torch.nn.Module]:
+def _called_modules(entry: torch.nn.Module) -> list[torch.nn.Module]:
     container = isinstance(entry, (torch.nn.Sequential, torch.nn.ModuleList))
     if not container and type(entry).forward is not torch.nn.Module.forward:
         return [entry]
-    return [block for child in entry.children() for block in _called(child)]
+    return [block for child in entry.children() for block in _called_modules(child)]

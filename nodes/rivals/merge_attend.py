@@ -1,26 +1,31 @@
-"""Merge-Attend-Diffuse as a node: a method on the model, beside the SaFa patch that cuts the canvas into views."""
+"""Merge-Attend-Diffuse as a node: a patch on the model, beside the SaFa patch that cuts the canvas into views."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any
 
 import torch
 
 from comfy.ldm.modules.diffusionmodules.mmdit import MMDiT
-from comfy.patcher_extension import WrappersMP
+from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import WrapperExecutor, WrappersMP
+from comfy.samplers import CFGGuider
 from comfy_api.latest import io
 
 from ...safa_core.methods.merge_attend import canvases, is_aligned, nearest_aligned
 from ..canvas import Canvas
+from ..errors import named
+from ..joint.joint_run import JointRun
 from ..joint.patch import KEY as SAFA
 from ..joint.patch import STAGE
 from ..joint.schedule import GuidedCalls, early_steps
 from ..sockets import CATEGORY, SaFaPlan
-from .attention_swap import claim_self_attention, is_diffusers, swap_attention
-from .merge_attend_layers import MergedRows, attention_factors, diffusers_processors, host_unet_options, mmdit_options
+from .attention_swap import Processor, claim_self_attention, is_diffusers, swap_attention
+from .merge_attend_layers import MergedBatch, attention_factors, diffusers_processors, host_unet_options, mmdit_options
 
-WHO = "Merge-Attend-Diffuse"
+NAME = "Merge-Attend-Diffuse"
 KEY = "safa_merge"
 
 
@@ -29,11 +34,11 @@ class SaFaMergeAttend(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="SaFaMergeAttend",
-            display_name=WHO,
+            display_name=NAME,
             category=CATEGORY,
             description=(
-                "Merge-Attend-Diffuse: in the early steps all views attend to the whole canvas at once, which makes "
-                "them agree without a reference. For comparison with Reference Swap: use it with SaFa Sampler or, in "
+                "Merge-Attend-Diffuse: in the early steps all views attend to the whole canvas together, which "
+                "makes them agree without a reference. A rival of Reference Swap: use it with SaFa Sampler or, in "
                 "any order, SaFa Model Patch, with Overlap Average as the join and an overlap of 0.8. Takes the "
                 "memory of one attention over the whole canvas."
             ),
@@ -60,14 +65,16 @@ class SaFaMergeAttend(io.ComfyNode):
             ],
             outputs=[
                 io.Model.Output(
-                    display_name="model", tooltip="For SaFa Sampler, SaFa Model Patch or a sampler behind the latter."
+                    display_name="model", tooltip="For SaFa Sampler, SaFa Model Patch or a sampler after the latter."
                 )
             ],
         )
 
     @classmethod
     def execute(cls, model, plan: Canvas, tau) -> io.NodeOutput:
-        return io.NodeOutput(MergePatch(plan, tau).install(model))
+        canvas = plan
+        with named(NAME):
+            return io.NodeOutput(MergePatch(canvas, tau).install(model))
 
 
 class MergePatch:
@@ -78,21 +85,21 @@ class MergePatch:
 
     def __init__(self, canvas: Canvas, tau: float):
         if not 0 <= tau <= 1:
-            raise ValueError(f"{WHO}: expected `tau` from 0 to 1, the share of steps that merge, got {tau:g}.")
+            raise ValueError(f"expected `tau` from 0 to 1, the share of steps that merge, got {tau:g}.")
         self.canvas, self.tau = canvas, tau
 
-    def install(self, model):
+    def install(self, model: ModelPatcher) -> ModelPatcher:
         """A clone of the host's MODEL with this method; refuses models and plans that cannot merge (ValueError)."""
         network = model.get_model_object("diffusion_model")
         factors = attention_factors(network)
         if not factors:
             raise ValueError(
-                f"{WHO}: {type(model.model).__name__} has no two-dimensional attention that can be merged; use SD 1.5, "
+                f"{type(model.model).__name__} has no two-dimensional attention that can be merged; use SD 1.5, "
                 "SD 2, SDXL, SD 3 or an audio UNet of SaFa Audio Model Loader, or leave this node out."
             )
         self._check_plan(max(factors))
         patched = model.clone()
-        claim_self_attention(patched, WHO)
+        claim_self_attention(patched, NAME)
         for kind, wrapper in (
             (WrappersMP.OUTER_SAMPLE, self.outer_sample),
             (WrappersMP.SAMPLER_SAMPLE, self.sampler_sample),
@@ -100,7 +107,7 @@ class MergePatch:
         ):
             patched.add_wrapper_with_key(kind, KEY, wrapper)
         if is_diffusers(network):
-            swap_attention(patched, KEY, _processors)
+            swap_attention(patched, KEY, _choose_processors)
         else:
             patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, _apply_model)
         return patched
@@ -110,42 +117,55 @@ class MergePatch:
         canvas, plan = self.canvas, self.canvas.plan
         if len(canvas.shape) != 3 or canvas.axis not in (2, 3):
             raise ValueError(
-                f"{WHO}: the plan is for a latent of {list(canvas.shape)}, which is no picture or spectrogram of this "
+                f"the plan is for a latent of {list(canvas.shape)}, which is no picture or spectrogram of this "
                 "model; make the plan with the same model."
             )
         if is_aligned(plan, factor):
             return
         like, overlap = nearest_aligned(plan, factor)
-        wanted = [f"overlap {overlap:g}"]
+        changes = [f"overlap {overlap:g}"]
         for name, now, then in (("view", plan.view, like.view), ("length", plan.length, like.length)):
             if now != then:
                 unit = "" if canvas.unit == "latent" else f" ({then * canvas.scale:g} {canvas.unit})"
-                wanted.append(f"a {name} of {then} latent columns{unit}")
+                changes.append(f"a {name} of {then} latent columns{unit}")
         raise ValueError(
-            f"{WHO}: the views begin at {', '.join(map(str, plan.starts[:4]))}{', ...' if len(plan) > 4 else ''} and "
+            f"the views begin at {', '.join(map(str, plan.starts[:4]))}{', ...' if len(plan) > 4 else ''} and "
             f"are {plan.view} of {plan.length} latent columns long, but this model's coarsest attention sees "
             f"{factor} columns as one, so all of these must be multiples of {factor}; plan with "
-            f"{' and '.join(wanted)}."
+            f"{' and '.join(changes)}."
         )
 
-    def outer_sample(self, executor, *args, **kwargs):
+    def outer_sample(self, executor: WrapperExecutor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Refuse what cannot merge together with the rest of the model, before anything is loaded."""
         guider = executor.class_obj
         joint = [wrapper.__self__ for wrapper in guider.model_patcher.get_wrappers(WrappersMP.OUTER_SAMPLE, SAFA)]
         if not joint:
             raise ValueError(
-                f"{WHO}: nothing cuts the canvas into views; add SaFa Model Patch to this model, or sample with SaFa "
+                f"{NAME}: nothing cuts the canvas into views; add SaFa Model Patch to this model, or sample with SaFa "
                 "Sampler."
             )
         other = joint[0].canvas
         if (other.plan, other.axis) != (self.canvas.plan, self.canvas.axis):
             raise ValueError(
-                f"{WHO}: its plan is not that of {joint[0].who}; connect one Subview Planner's plan to both."
+                f"{NAME}: its plan is not that of {joint[0].who}; connect one Subview Planner's plan to both."
             )
         _check_alone(guider.model_options.get("transformer_options", {}))
         return executor(*args, **kwargs)
 
-    def sampler_sample(self, executor, guider, sigmas, extra_args, callback, noise, *args, **kwargs):
-        sampler, options = executor.class_obj, extra_args["model_options"]
+    def sampler_sample(
+        self,
+        executor: WrapperExecutor,
+        guider: CFGGuider,
+        sigmas: torch.Tensor,
+        extra_args: dict,
+        callback: Callable | None,
+        noise: torch.Tensor,
+        *args: Any,
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        """Count the steps of this sampling."""
+        sampler = executor.class_obj
+        options = extra_args["model_options"]
         steps = early_steps(self.tau, guider, sampler, sigmas, noise, options[STAGE])
         run = MergeRun(self.canvas, GuidedCalls(sampler, sigmas, steps))
         options["transformer_options"][KEY] = run
@@ -157,7 +177,15 @@ class MergePatch:
 
         return executor(guider, sigmas, extra_args, on_step, noise, *args, **kwargs)
 
-    def predict_noise(self, executor, x, timestep, model_options=None, seed=None):
+    def predict_noise(
+        self,
+        executor: WrapperExecutor,
+        x: torch.Tensor,
+        timestep: torch.Tensor,
+        model_options: dict | None = None,
+        seed: int | None = None,
+    ) -> torch.Tensor:
+        """Note a model call of the sampler's."""
         model_options = model_options or {}
         run = model_options.get("transformer_options", {}).get(KEY)
         if run is not None:
@@ -173,14 +201,16 @@ class MergeRun:
 
     def __init__(self, canvas: Canvas, calls: GuidedCalls):
         self.canvas, self.calls = canvas, calls
-        self.merging, self.origins = False, {}
+        self.merging = False
+        self.origins: dict[Hashable, tuple[Hashable, int]] = {}
 
-    def enter(self, sigma, joint) -> None:
-        """Before the sampler's model call; joint: the JointRun that cuts this canvas."""
-        self.merging, self.origins = self.calls.enter(sigma), joint.views_of_conds.origins
+    def enter(self, sigma: torch.Tensor, joint: JointRun) -> None:
+        """Before the sampler's model call; joint: the run that cuts this canvas."""
+        self.merging = self.calls.enter(sigma)
+        self.origins = joint.views_of_conds.origins
 
-    def rows(self, x: torch.Tensor, options: dict) -> MergedRows | None:
-        """Who is who in a model call with x [rows, C, ...]; None for a single view, which has nobody to merge with.
+    def find_views(self, x: torch.Tensor, options: dict) -> MergedBatch | None:
+        """Which items are which view in a model call with x [B, C, ...]; None for a single view, with none to merge.
 
         Refuses a call that lacks views of a prompt (ValueError): merging some of them would be another method.
         """
@@ -189,23 +219,30 @@ class MergeRun:
             return None
         prompts = list(zip(options["cond_or_uncond"], options["uuids"], strict=True))
         try:
-            rows = [(which, *self.origins[uuid]) for which, uuid in prompts]
-            found = tuple(map(tuple, canvases(rows, views)))
+            chunks = [(which, *self.origins[uuid]) for which, uuid in prompts]
+            chunks_of_canvases = tuple(map(tuple, canvases(chunks, views)))
         except (KeyError, ValueError) as error:
             if prompts_share_views(self.origins.values(), views):
                 raise ValueError(
-                    f"{WHO}: some prompts are for parts of the canvas (masks, areas, or a timeline that blends by "
+                    f"{NAME}: some prompts are for parts of the canvas (masks, areas, or a timeline that blends by "
                     "columns), but merging needs prompts for the whole canvas or one for each view; set `blend` of "
                     "Prompt Timeline to views, or use prompts without masks and areas."
                 ) from error
             raise ValueError(
-                f"{WHO}: the host ran {len(prompts)} windows in one batch, but merging needs all {views} views of each "
-                "prompt in it; free memory or plan fewer views (a lower overlap, a shorter canvas), use one GPU, and "
+                f"{NAME}: the host ran {len(prompts)} windows in one batch, but merging needs all {views} views of "
+                "each prompt in it; free memory or plan fewer views (a lower overlap, a shorter canvas), use one GPU, and "
                 "use prompts of one text length in a timeline."
             ) from error
-        canvas = self.canvas
-        axis, batch = canvas.axis_in(x) - 2, len(x) // len(prompts)
-        return MergedRows(canvas.plan, axis, tuple(x.shape[2:]), found, len(prompts), batch, self.merging, x.device)
+        return MergedBatch(
+            plan=self.canvas.plan,
+            axis=self.canvas.axis_in(x) - 2,
+            size=tuple(x.shape[2:]),
+            canvases=chunks_of_canvases,
+            chunks=len(prompts),
+            batch=len(x) // len(prompts),
+            merging=self.merging,
+            device=x.device,
+        )
 
 
 def prompts_share_views(origins: Iterable[tuple[Hashable, int]], views: int) -> bool:
@@ -213,33 +250,37 @@ def prompts_share_views(origins: Iterable[tuple[Hashable, int]], views: int) -> 
 
     origins: (prompt, view) of everything that the run has for the model; the view `views` is the reference.
     """
-    seen = {}
+    views_of: dict[Hashable, set[int]] = {}
     for prompt, view in set(origins):
-        seen.setdefault(prompt, set()).add(view)
-    counts = Counter(view for own in seen.values() if not own >= set(range(views)) for view in own - {views})
+        views_of.setdefault(prompt, set()).add(view)
+    counts: Counter[int] = Counter()
+    for seen in views_of.values():
+        if not seen >= set(range(views)):
+            counts.update(seen - {views})
     return bool(counts) and (len(counts) < views or len(set(counts.values())) > 1)
 
 
-def _processors(layers, x, options) -> dict:
-    rows = options[KEY].rows(x, options) if KEY in options else None
-    return {} if rows is None else diffusers_processors(layers, rows)
+def _choose_processors(layers: dict[str, torch.nn.Module], x: torch.Tensor, options: dict) -> dict[str, Processor]:
+    batch = options[KEY].find_views(x, options) if KEY in options else None
+    return {} if batch is None else diffusers_processors(layers, batch)
 
 
 def _apply_model(executor, x, t, c_concat, c_crossattn, control, transformer_options, **kwargs):
     run = transformer_options.get(KEY)
-    rows = None if run is None else run.rows(x, transformer_options)
-    if rows is not None:
+    batch = None if run is None else run.find_views(x, transformer_options)
+    if batch is not None:
         network = executor.class_obj.diffusion_model
         options_for = mmdit_options if isinstance(network, MMDiT) else host_unet_options
-        transformer_options = options_for(network, rows, transformer_options)
+        transformer_options = options_for(network, batch, transformer_options)
     return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
 
 
 def _check_alone(options: dict) -> None:
     """Refuse other nodes' work on the host UNets' self-attention, which reads views, not canvases (ValueError)."""
-    patches, replaced = options.get("patches", {}), options.get("patches_replace", {})
+    patches = options.get("patches", {})
+    replaced = options.get("patches_replace", {})
     if patches.get("attn1_patch") or patches.get("attn1_output_patch") or replaced.get("attn1"):
         raise ValueError(
-            f"{WHO}: another node on this model changes its self-attention (HyperTile, Token Merging, Self-Attention "
+            f"{NAME}: another node on this model changes its self-attention (HyperTile, Token Merging, Self-Attention "
             "Guidance, ...); remove one of the two."
         )

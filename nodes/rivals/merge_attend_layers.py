@@ -6,8 +6,10 @@ override of the attention function).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Any
 
 import torch
 
@@ -18,17 +20,18 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from ...safa_core.methods.merge_attend import CanvasTokens, token_plan
 from ...safa_core.plan import ViewPlan
 from .attention_levels import diffusers_attention, host_attention
-from .attention_swap import is_diffusers, token_grid
+from .attention_swap import Processor, is_diffusers, token_grid
 
 
 @dataclass(frozen=True)
-class MergedRows:
-    """Which rows of one model call are which view, and how their tokens are merged.
+class MergedBatch:
+    """Which items of one model call are which view, and how their tokens are merged.
 
     plan:     ViewPlan in latent columns. axis: the long one of a latent's two, 0 or 1.
     size:     a view's latent [rows, columns].
-    canvases: for every canvas in the call the chunk of each view (`merge.canvases`).
-    chunks:   how many there are, of `batch` rows each. Those in no canvas (the reference) are attended to as always.
+    canvases: for every canvas in the call the chunk of each view (`safa_core.methods.merge_attend.canvases`).
+    chunks:   how many the host put into the call, of `batch` items each. Those in no canvas (the reference) are
+              attended to as always.
     merging:  whether self-attention merges at this step; queries of cross-attention always do.
     device:   where the model runs.
     """
@@ -44,18 +47,18 @@ class MergedRows:
 
     @cached_property
     def views(self) -> torch.Tensor:
-        """Rows of each view: [views, canvases * batch], int64."""
+        """Items of each view: [views, canvases * batch], int64."""
         first = torch.tensor(self.canvases).T.unsqueeze(2) * self.batch
         return (first + torch.arange(self.batch)).flatten(1).to(self.device)
 
     @cached_property
     def others(self) -> torch.Tensor:
-        """Rows of no canvas: [n], int64."""
-        rows = torch.ones(self.chunks * self.batch, dtype=torch.bool, device=self.device)
-        rows[self.views.flatten()] = False
-        return rows.nonzero().flatten()
+        """Items of no canvas: [n], int64."""
+        free = torch.ones(self.chunks * self.batch, dtype=torch.bool, device=self.device)
+        free[self.views.flatten()] = False
+        return free.nonzero().flatten()
 
-    def tokens(self, grid: tuple[int, int], like: torch.Tensor) -> CanvasTokens:
+    def canvas_tokens(self, grid: tuple[int, int], like: torch.Tensor) -> CanvasTokens:
         """Merging at a level of the network that has this grid of tokens per view; ValueError where views split one."""
         factor, rest = divmod(self.size[self.axis], grid[self.axis])
         if rest:
@@ -64,38 +67,40 @@ class MergedRows:
             )
         return _canvas_tokens(self.plan, factor, grid, self.axis, like.device, like.dtype)
 
-    def of_views(self, rows: torch.Tensor) -> torch.Tensor:
-        """[rows, ...] -> [views, canvases * batch, ...]."""
-        return rows[self.views]
+    def split_views(self, items: torch.Tensor) -> torch.Tensor:
+        """[items, ...] -> [views, canvases * batch, ...]."""
+        return items[self.views]
 
-    def together(self, views: torch.Tensor, others: torch.Tensor | None) -> torch.Tensor:
-        """The inverse of `of_views`, with the rows that belong to no canvas, if any."""
+    def join_views(self, views: torch.Tensor, others: torch.Tensor | None) -> torch.Tensor:
+        """The inverse of `split_views`, with the items that belong to no canvas, if any."""
         out = views.new_empty(self.chunks * self.batch, *views.shape[2:])
         out[self.views.flatten()] = views.flatten(0, 1)
         if others is not None:
             out[self.others] = others
         return out
 
-    def merged(self, rows: torch.Tensor, grid) -> torch.Tensor:
-        """Tokens [rows, n, C] after merging and cutting out again: each view has its share of the canvas's mean."""
-        if len(rows) != self.chunks * self.batch:
-            raise ValueError(f"Expected {self.chunks * self.batch} rows in an attention layer, got {len(rows)}.")
-        tokens = self.tokens(grid, rows)
-        return self.together(tokens.crop(tokens.merge(self.of_views(rows))), self._rest(rows))
+    def average_views(self, items: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+        """Tokens [items, n, C] after merging and cutting out again: each view has its share of the canvas's mean."""
+        if len(items) != self.chunks * self.batch:
+            raise ValueError(f"Expected {self.chunks * self.batch} items in an attention layer, got {len(items)}.")
+        tokens = self.canvas_tokens(grid, items)
+        views = tokens.crop(tokens.merge(self.split_views(items)))
+        return self.join_views(views, items[self.others] if len(self.others) else None)
 
-    def on_canvas(self, attend, inputs: tuple[torch.Tensor, ...], grid) -> torch.Tensor:
-        """Self-attention on the canvas: attend(*inputs) for inputs [rows, n, C], cut into views again."""
-        tokens = self.tokens(grid, inputs[0])
-        canvas = attend(*(tokens.merge(self.of_views(i)) for i in inputs))
-        others = attend(*(self._rest(i) for i in inputs)) if len(self.others) else None
-        return self.together(tokens.crop(canvas), others)
+    def attend_on_canvas(
+        self, attend: Callable[..., torch.Tensor], inputs: tuple[torch.Tensor, ...], grid: tuple[int, int]
+    ) -> torch.Tensor:
+        """Self-attention on the canvas: attend(*inputs) for inputs [items, n, C], cut into views again."""
+        tokens = self.canvas_tokens(grid, inputs[0])
+        canvas = attend(*(tokens.merge(self.split_views(i)) for i in inputs))
+        others = attend(*(i[self.others] for i in inputs)) if len(self.others) else None
+        return self.join_views(tokens.crop(canvas), others)
 
-    def _rest(self, rows: torch.Tensor) -> torch.Tensor | None:
-        return rows[self.others] if len(self.others) else None
 
-
-@lru_cache(maxsize=32)  # every layer of a level asks for the same, at every step
-def _canvas_tokens(plan, factor, grid, axis, device, dtype):
+@lru_cache(maxsize=32)  # every layer of a level needs the same, at every step
+def _canvas_tokens(
+    plan: ViewPlan, factor: int, grid: tuple[int, int], axis: int, device: torch.device, dtype: torch.dtype
+) -> CanvasTokens:
     return CanvasTokens(token_plan(plan, factor), grid, axis, device, dtype)
 
 
@@ -132,81 +137,92 @@ def _is_tokenwise(name: str, layer: torch.nn.Module) -> bool:
 
 # ---- The host's UNets ----
 
-ROWS = "safa_merged_rows"  # in transformer_options: MergedRows of this model call
+BATCH = "safa_merged_batch"  # in transformer_options: MergedBatch of this model call
 
 
-def host_unet_options(network: UNetModel, rows: MergedRows, options: dict) -> dict:
+def host_unet_options(network: UNetModel, batch: MergedBatch, options: dict) -> dict:
     """The host's transformer_options with merging attention in every block that another node has not replaced."""
-    patches, replaced = options.get("patches", {}), options.get("patches_replace", {})
+    patches = options.get("patches", {})
+    replaced = options.get("patches_replace", {})
     options = {
         **options,
-        ROWS: rows,
+        BATCH: batch,
         "patches": {**patches, "attn2_patch": [*patches.get("attn2_patch", []), _merge_queries]},
     }
-    if rows.merging:
+    if batch.merging:
         blocks = [("input", n) for n in range(len(network.input_blocks))] + [("middle", 0)]
         blocks += [("output", n) for n in range(len(network.output_blocks))]
-        own = dict.fromkeys(blocks, _attend_on_canvas)
-        options["patches_replace"] = {**replaced, "attn1": {**own, **replaced.get("attn1", {})}}
+        merging = dict.fromkeys(blocks, _attend_on_canvas)
+        options["patches_replace"] = {**replaced, "attn1": {**merging, **replaced.get("attn1", {})}}
     return options
 
 
-def _grid(options) -> tuple[int, int]:
+def _grid(options: dict) -> tuple[int, int]:
     return tuple(options["activations_shape"][2:])
 
 
-def _attend_on_canvas(q, k, v, options):
+def _attend_on_canvas(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, options: dict) -> torch.Tensor:
     def attend(q, k, v):
         precision = options["attn_precision"]
         return optimized_attention(q, k, v, options["n_heads"], attn_precision=precision, transformer_options=options)
 
-    return options[ROWS].on_canvas(attend, (q, k, v), _grid(options))
+    return options[BATCH].attend_on_canvas(attend, (q, k, v), _grid(options))
 
 
-def _merge_queries(n, context, value, options):
+def _merge_queries(n: torch.Tensor, context: Any, value: Any, options: dict) -> tuple[torch.Tensor, Any, Any]:
     """Before `to_q`, an affine map; keys and values stay each view's own."""
-    return options[ROWS].merged(n, _grid(options)), context, value
+    return options[BATCH].average_views(n, _grid(options)), context, value
 
 
 # ---- diffusers' UNets ----
 
 
-def diffusers_processors(layers: dict, rows: MergedRows) -> dict:
-    """A merging processor for every attention layer, around its own."""
-    return {name: _Merging(layer.processor, rows) for name, layer in layers.items()}
+def diffusers_processors(layers: dict[str, torch.nn.Module], batch: MergedBatch) -> dict[str, Processor]:
+    """A merging processor for every attention layer, around its original one."""
+    return {name: _MergingProcessor(layer.processor, batch) for name, layer in layers.items()}
 
 
-class _Merging:
-    """Merges the inputs of to_q, to_k and to_v, affine maps, and cuts behind to_out, another one."""
+@dataclass(frozen=True)
+class _MergingProcessor:
+    """Merges the inputs of to_q, to_k and to_v, affine maps, and cuts after to_out, another one."""
 
-    def __init__(self, own, rows: MergedRows):
-        self.own, self.rows = own, rows
+    original: Processor
+    batch: MergedBatch
 
-    def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, **kwargs):
-        grid = token_grid(hidden_states.shape[1], self.rows.size)
+    def __call__(
+        self,
+        attn: torch.nn.Module,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        grid = token_grid(hidden_states.shape[1], self.batch.size)
         if encoder_hidden_states is not None:
-            queries = self.rows.merged(hidden_states, grid)
-            return self.own(attn, queries, encoder_hidden_states, attention_mask, **kwargs)
+            queries = self.batch.average_views(hidden_states, grid)
+            return self.original(attn, queries, encoder_hidden_states, attention_mask, **kwargs)
 
         def attend(tokens):
-            return self.own(attn, tokens, None, attention_mask, **kwargs)
+            return self.original(attn, tokens, None, attention_mask, **kwargs)
 
-        return self.rows.on_canvas(attend, (hidden_states,), grid) if self.rows.merging else attend(hidden_states)
+        if not self.batch.merging:
+            return attend(hidden_states)
+        return self.batch.attend_on_canvas(attend, (hidden_states,), grid)
 
 
 # ---- MMDiT ----
 
 
-def mmdit_options(network: MMDiT, rows: MergedRows, options: dict) -> dict:
+def mmdit_options(network: MMDiT, batch: MergedBatch, options: dict) -> dict:
     """The host's transformer_options with the picture's tokens merged in joint attention.
 
     Text tokens stay each view's own: a view's queries see its own text and the whole canvas. There is no
     cross-attention, so nothing merges after the merging steps. The q and k that merge are the normalised ones.
     """
-    if not rows.merging:
+    if not batch.merging:
         return options
-    patch, before = network.patch_size, options.get("optimized_attention_override")
-    grid = tuple((n + patch - 1) // patch for n in rows.size)
+    before, patch = options.get("optimized_attention_override"), network.patch_size
+    grid = tuple((n + patch - 1) // patch for n in batch.size)
 
     def override(function, q, k, v, heads, *args, **kwargs):
         def attend(q, k, v):
@@ -216,21 +232,26 @@ def mmdit_options(network: MMDiT, rows: MergedRows, options: dict) -> dict:
 
         q, k, v = (t.flatten(2) for t in (q, k, v))  # the host leaves the heads of v apart
         if q.shape[1] == grid[0] * grid[1]:  # SD3.5's attention among the picture's tokens alone
-            return rows.on_canvas(attend, (q, k, v), grid)
-        return _joint_attention(rows, attend, (q, k, v), grid)
+            return batch.attend_on_canvas(attend, (q, k, v), grid)
+        return _joint_attention(batch, attend, (q, k, v), grid)
 
     return {**options, "optimized_attention_override": override}
 
 
-def _joint_attention(rows: MergedRows, attend, qkv, grid) -> torch.Tensor:
+def _joint_attention(
+    batch: MergedBatch,
+    attend: Callable[..., torch.Tensor],
+    qkv: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    grid: tuple[int, int],
+) -> torch.Tensor:
     text = qkv[0].shape[1] - grid[0] * grid[1]
-    tokens = rows.tokens(grid, qkv[0])
-    own = [rows.of_views(t[:, :text]) for t in qkv]
-    canvas = [tokens.merge(rows.of_views(t[:, text:])) for t in qkv]
-    queries = torch.cat([own[0], tokens.crop(canvas[0])], dim=2)
-    views = [
-        attend(queries[i], *(torch.cat([o[i], c], dim=1) for o, c in zip(own[1:], canvas[1:], strict=True)))
-        for i in range(len(queries))
-    ]
-    others = attend(*(t[rows.others] for t in qkv)) if len(rows.others) else None
-    return rows.together(torch.stack(views), others)
+    tokens = batch.canvas_tokens(grid, qkv[0])
+    words = [batch.split_views(t[:, :text]) for t in qkv]
+    canvas = [tokens.merge(batch.split_views(t[:, text:])) for t in qkv]
+    queries = torch.cat([words[0], tokens.crop(canvas[0])], dim=2)
+    views = []
+    for i, query in enumerate(queries):
+        key, value = (torch.cat([w[i], c], dim=1) for w, c in zip(words[1:], canvas[1:], strict=True))
+        views.append(attend(query, key, value))
+    others = attend(*(t[batch.others] for t in qkv)) if len(batch.others) else None
+    return batch.join_views(torch.stack(views), others)

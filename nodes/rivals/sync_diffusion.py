@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 
@@ -9,7 +13,9 @@ import comfy.k_diffusion.sampling
 import comfy.model_management
 import comfy.model_sampling
 import comfy.sampler_helpers
-from comfy.patcher_extension import WrappersMP
+from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import WrapperExecutor, WrappersMP
+from comfy.samplers import Sampler
 from comfy_api.latest import io
 
 from ...safa_core import AverageJoin
@@ -22,37 +28,49 @@ from ..joint.schedule import sampler_name
 from ..mel_vae import vae_kind
 from ..sockets import CATEGORY, SaFaPlan
 from .attention_swap import METHOD
-from .differentiable import check_weights, gradients, own
-from .distance import FOLDER, VAE_FEATURES, Pictures, backbones, perceptual_distance
+from .differentiable import check_weights, clone_inference_tensors, gradients_enabled
+from .distance import FOLDER, VAE_FEATURES, Distance, Pictures, backbones, perceptual_distance
 
 NAME = "SyncDiffusion"
 NO_MEMORY = ("allocate memory", "not enough memory", "out of memory")  # CPU on Linux and Windows, MPS
+NO_GRADIENT = ("does not require grad", "derivative", "Inference tensors", "inplace operation")
 
 
 class SyncRun(JointRun):
-    """A joint run in which views may be predicted one by one, and shifted apart for one model call."""
+    """A joint run in which views may be predicted one by one, and shifted apart for one model call.
 
-    def __init__(self, patch, guider, sampler, sigmas, stage, seed, noise, latent_image, denoise_mask):
-        super().__init__(patch, guider, sampler, sigmas, stage, seed, noise, latent_image, denoise_mask)
-        self.alone = None  # the view that is predicted alone now
-        self.shift = None  # of all views side by side, during one call
-        self.before = 0 if torch.any(noise) else stage[1]  # steps of the stages before this one
-        self.done = -1
-        controls, _ = comfy.sampler_helpers.get_additional_models(guider.conds, noise.dtype)
-        self.modules = [self.model.diffusion_model, patch.vae.first_stage_model, *(c.model for c in controls)]
+    alone: the view that is predicted alone now. shift: of all views side by side, during one call.
+    """
 
-    def beginning(self) -> int | None:
+    alone: int | None = None
+    shift: torch.Tensor | None = None
+    _last_first = -1  # the step that `first_call_of_step` returned last
+
+    @cached_property
+    def steps_before(self) -> int:
+        """Steps of the stages before this one."""
+        return 0 if torch.any(self.start.noise) else self.start.stage[1]
+
+    @cached_property
+    def networks(self) -> list[torch.nn.Module]:
+        """What predicts a view: the model and its controls."""
+        controls, _ = comfy.sampler_helpers.get_additional_models(self.start.guider.conds, self.start.noise.dtype)
+        return [self.model.diffusion_model, *(control.model for control in controls)]
+
+    def first_call_of_step(self) -> int | None:
         """The sampler's step that the coming model call is the first one of, else None.
 
         Samplers of higher order call again within a step, after the callback.
         """
-        step, calls = self.calls.callbacks, self.calls
-        if step <= self.done or step >= len(self.sigmas) - 1 or (step and calls.calls_since < calls.extra_calls):
+        calls, step = self.calls, self.calls.callbacks
+        if step <= self._last_first or step >= len(self.start.sigmas) - 1:
             return None
-        self.done = step
+        if step and calls.calls_since < calls.extra_calls:
+            return None
+        self._last_first = step
         return step
 
-    def predict_alone(self, i, executor, x, *args):
+    def predict_alone(self, i: int, executor: Callable, x: torch.Tensor, *args: Any) -> torch.Tensor:
         """The denoised latent of view i, x [B, C, ..., view], after guidance and whatever else is on the model."""
         self.alone = i
         try:
@@ -60,7 +78,16 @@ class SyncRun(JointRun):
         finally:
             self.alone = None
 
-    def calc_cond_batch(self, executor, model, conds, x, timestep, model_options):
+    def calc_cond_batch(
+        self,
+        executor: Callable,
+        model: torch.nn.Module,
+        conds: list[list[dict] | None],
+        x: torch.Tensor,
+        timestep: torch.Tensor,
+        model_options: dict,
+    ) -> list[torch.Tensor]:
+        """The host's batch over all views, shifted while there is a `shift`; or over the one view that is alone."""
         if self.alone is None:
 
             def shifted(model, conds, views, *args):
@@ -68,14 +95,18 @@ class SyncRun(JointRun):
 
             return super().calc_cond_batch(shifted, model, conds, x, timestep, model_options)
         # in its place among zeros the conds find it, and the host runs it alone
-        before, after = self.alone * self.view, (len(self.plan) - 1 - self.alone) * self.view
-        placed = F.pad(x, [0, 0] * (x.ndim - 1 - self.axis) + [before, after])
+        view, others = self.plan.view, len(self.plan) - 1 - self.alone
+        before = self.alone * view
+        placed = F.pad(x, [0, 0] * (x.ndim - 1 - self.axis) + [before, others * view])
         outs = executor(model, [self._conds_at(before, c, timestep) for c in conds], placed, timestep, model_options)
-        return [out.narrow(self.axis, before, self.view) for out in outs]
+        return [out.narrow(self.axis, before, view) for out in outs]
 
-    def _conds_at(self, column, conds, timestep):
-        views = self.views_of_conds.of(conds, False, timestep)
-        return views and [c for c in views if c["area"][len(c["area"]) // 2 + self.axis - 2] == column]
+    def _conds_at(self, column: int, conds: list[dict] | None, timestep: torch.Tensor) -> list[dict] | None:
+        """The conds of the view at a column of the side-by-side views."""
+        of_views = self.views_of_conds.for_views(conds, False, timestep)
+        if of_views is None:
+            return None
+        return [cond for cond in of_views if cond["area"][len(cond["area"]) // 2 + self.axis - 2] == column]
 
 
 class SyncPatch(JointPatch):
@@ -86,19 +117,19 @@ class SyncPatch(JointPatch):
 
     run_type = SyncRun
 
-    def __init__(self, canvas, schedule: SyncSchedule, vae, distance, who: str = NAME):
+    def __init__(self, canvas: Canvas, schedule: SyncSchedule, vae: Any, distance: Distance, who: str = NAME):
         super().__init__(canvas, AverageJoin(), None, who)
         self.schedule, self.vae, self.distance = schedule, vae, distance
         self.anchor = anchor_view(canvas.plan)
 
-    def install(self, model):
+    def install(self, model: ModelPatcher) -> ModelPatcher:
         patched = super().install(model)
         patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, self.apply_model)
         patched.set_additional_models(f"{KEY}_vae", [self.vae.patcher])  # the host loads it beside the model
         return patched
 
-    def outer_sample(self, executor, *args, **kwargs):
-        # they want all views in one call, or their place in a layer while the gradient comes back
+    def outer_sample(self, executor: WrapperExecutor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        # such methods need all views in one call, or their place in a layer while the gradient comes back
         other = executor.class_obj.model_patcher.get_attachment(METHOD)
         if other is not None:
             raise ValueError(f"{self.who}: the model also has {other}, and one excludes the other; remove one of them.")
@@ -107,70 +138,102 @@ class SyncPatch(JointPatch):
         finally:
             self.distance.to("cpu")
 
-    def predict_noise(self, executor, x, timestep, model_options=None, seed=None):
+    def predict_noise(
+        self,
+        executor: WrapperExecutor,
+        x: torch.Tensor,
+        timestep: torch.Tensor,
+        model_options: dict | None = None,
+        seed: int | None = None,
+    ) -> torch.Tensor:
         run = (model_options or {}).get(KEY)
-        step = None if run is None else run.beginning()
-        rate = 0.0 if step is None else self.schedule.at(run.before + step)
-        down = rate and sigma_down(run, float(timestep[0]), float(run.sigmas[step + 1]))
-        if not rate or down == float(timestep[0]):  # a step that goes nowhere carries no shift
+        step = None if run is None else run.first_call_of_step()
+        rate = 0.0 if step is None else self.schedule.at(run.steps_before + step)
+        if not rate:
+            return super().predict_noise(executor, x, timestep, model_options, seed)
+        sigma = float(timestep[0])
+        following = float(run.start.sigmas[step + 1])
+        down = sigma_down(run.start.sampler, run.model.model_sampling, sigma, following)
+        if down == sigma:  # a step that goes nowhere carries no shift
             return super().predict_noise(executor, x, timestep, model_options, seed)
         run.shift = self.shifts(run, executor, x, timestep, model_options, seed, rate)
         try:
             denoised = super().predict_noise(executor, x, timestep, model_options, seed)
-            return denoised + carried_shift(float(timestep[0]), down) * run.fold.scatter(run.shift)
+            return denoised + carried_shift(sigma, down) * run.fold.scatter(run.shift)
         finally:
             run.shift = None
 
-    def shifts(self, run, executor, x, timestep, model_options, seed, rate):
+    def shifts(
+        self,
+        run: SyncRun,
+        executor: WrapperExecutor,
+        x: torch.Tensor,
+        timestep: torch.Tensor,
+        model_options: dict,
+        seed: int | None,
+        rate: float,
+    ) -> torch.Tensor:
         """What every view of x moves by, side by side. The gradient is one of the model's own input, in its scale."""
         scale = float(run.model.model_sampling.calculate_input(timestep[:1], torch.ones(1, device=x.device)))
         pictures = Pictures(self.vae, run.model.process_latent_out)
         try:
             distance = self.distance.to(self.vae.device)
-            with gradients([*run.modules, *distance.modules], x.device):
-                views = run.fold.gather(x.clone()).split(run.view, run.axis)
+            with gradients_enabled([*run.networks, self.vae.first_stage_model, *distance.modules], x.device):
+                views = run.fold.gather(x.clone()).split(run.plan.view, run.axis)
                 sigma = timestep.clone()
                 shifts = view_shifts(
                     lambda i, view: run.predict_alone(i, executor, view, sigma, model_options, seed),
-                    lambda anchor: distance.against(pictures, anchor),
+                    lambda anchor: distance.distance_to(pictures, anchor),
                     views,
                     self.anchor,
                     rate / scale**2,
                 )
         except RuntimeError as error:
-            raise _explained(error, self.who) from error
+            raise _explain(error, self.who) from error
         for i, shift in enumerate(shifts):
             if not torch.isfinite(shift).all():
                 raise ValueError(
-                    f"{self.who}: the gradient in {run._view_name(i)} is NaN or infinity; run model and VAE in float32 "
+                    f"{self.who}: the gradient in {run.view_name(i)} is NaN or infinity; run model and VAE in float32 "
                     "(--fp32-unet, --fp32-vae)."
                 )
         return torch.cat(shifts, run.axis)
 
-    def apply_model(self, executor, x, t, c_concat=None, c_crossattn=None, control=None, options=None, **kwargs):
+    def apply_model(
+        self,
+        executor: WrapperExecutor,
+        x: torch.Tensor,
+        t: torch.Tensor,
+        c_concat: Any = None,
+        c_crossattn: Any = None,
+        control: Any = None,
+        options: dict | None = None,
+        **kwargs: Any,
+    ) -> torch.Tensor:
         """Conds come from other nodes, which ran under inference mode; autograd may not keep those."""
+        inputs = (t, c_concat, c_crossattn, control, kwargs)
         if not torch.is_inference_mode_enabled():
-            t, c_concat, c_crossattn, control, kwargs = own((t, c_concat, c_crossattn, control, kwargs))
-        return executor(x, t, c_concat, c_crossattn, control, options or {}, **kwargs)
+            inputs = clone_inference_tensors(inputs)
+        *positional, named_inputs = inputs
+        return executor(x, *positional, options or {}, **named_inputs)
 
 
-def sigma_down(run, sigma: float, following: float) -> float:
+def sigma_down(sampler: Sampler, model_sampling: Any, sigma: float, following: float) -> float:
     """The sigma that the sampler's own step goes down to from `sigma` before it adds noise.
 
     Right for euler, ddim, euler_ancestral and lcm, which so become SyncDiffusion exactly; others get Euler's.
     """
-    kind, options = sampler_name(run.sampler), getattr(run.sampler, "extra_options", {})
+    kind = sampler_name(sampler)
     if kind == "sample_lcm":
         return 0.0
     if kind != "sample_euler_ancestral":
         return following
-    eta = options.get("eta", 1.0)
-    if isinstance(run.model.model_sampling, comfy.model_sampling.CONST):
+    eta = getattr(sampler, "extra_options", {}).get("eta", 1.0)
+    if isinstance(model_sampling, comfy.model_sampling.CONST):
         return following * (1 + (following / sigma - 1) * eta)
     return float(comfy.k_diffusion.sampling.get_ancestral_step(torch.tensor(sigma), torch.tensor(following), eta)[0])
 
 
-def _explained(error: RuntimeError, who: str) -> Exception:
+def _explain(error: RuntimeError, who: str) -> Exception:
     """One sentence for what goes wrong with gradients, else the error itself."""
     text = str(error)
     if comfy.model_management.is_oom(error) or any(sign in text for sign in NO_MEMORY):
@@ -179,9 +242,7 @@ def _explained(error: RuntimeError, who: str) -> Exception:
             f"{who}: not enough memory for the gradient through model and VAE of one view; plan smaller views, or use "
             "Overlap Average or Self-Loop Swap, which need none."
         )
-    if isinstance(error, NotImplementedError) or any(
-        sign in text for sign in ("does not require grad", "derivative", "Inference tensors", "inplace operation")
-    ):
+    if isinstance(error, NotImplementedError) or any(sign in text for sign in NO_GRADIENT):
         return ValueError(
             f"{who}: a layer of this model or VAE, or another node's patch on it, gives no gradient ({text}); use the "
             "plain model in float16, bfloat16 or float32."
@@ -266,7 +327,8 @@ class SaFaSyncGradient(io.ComfyNode):
             schedule = SyncSchedule(weight, decay, steps)
             anchor_view(canvas.plan)
         check_vae(vae, canvas, model.get_model_object("latent_format").latent_channels)
-        check_weights(model.model.diffusion_model, "model", NAME)
-        check_weights(vae.first_stage_model, "VAE", NAME)
-        distance = perceptual_distance(backbone, vae, NAME)
+        with named(NAME):
+            check_weights(model.model.diffusion_model, "model")
+            check_weights(vae.first_stage_model, "VAE")
+            distance = perceptual_distance(backbone, vae)
         return io.NodeOutput(SyncPatch(canvas, schedule, vae, distance).install(model))

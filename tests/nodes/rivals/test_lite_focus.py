@@ -12,9 +12,10 @@ from comfy.patcher_extension import WrappersMP
 import nodes as host_nodes
 from safa_pack.nodes.audio.loader import load_audio_model
 from safa_pack.nodes.audio.unet import AudioLDM2UNet
+from safa_pack.nodes.errors import named
 from safa_pack.nodes.joint.patch import JointPatch
 from safa_pack.nodes.rivals.attention_swap import claim_self_attention
-from safa_pack.nodes.rivals.lite_focus import SaFaLiteFocus, diffusers_levels, focused, host_levels
+from safa_pack.nodes.rivals.lite_focus import SaFaLiteFocus, diffusers_levels, host_levels, patch_model
 from safa_pack.safa_core import SwapJoin
 from safa_pack.safa_core.methods.lite_focus import CrossFrequency
 from safa_pack.tests import tiny_audio, tiny_models
@@ -339,7 +340,7 @@ def test_each_step_has_random_places_of_its_own(models):
             return out
 
     loaded = models["t5_audio"]
-    sampled(focused(loaded.model, Seen(0.5, 1), "2"), loaded, steps=3)
+    sampled(patch_model(loaded.model, Seen(0.5, 1), "2"), loaded, steps=3)
     assert len(drawn) == 3 * len(LOWER) == len({places for *_, places in drawn})
     assert sorted({call for call, *_ in drawn}) == [0, 1, 2]
 
@@ -441,7 +442,8 @@ def test_two_methods_on_one_model_are_refused(models):
         with pytest.raises(ValueError, match="LiteFocus: the model already has Merge-Attend-Diffuse"):
             focus(other)
         with pytest.raises(ValueError, match="Merge-Attend-Diffuse: the model already has LiteFocus"):
-            claim_self_attention(focus(model), "Merge-Attend-Diffuse")
+            with named("Merge-Attend-Diffuse"):
+                claim_self_attention(focus(model), "Merge-Attend-Diffuse")
 
 
 @pytest.mark.parametrize("by_transformer", [False, True])

@@ -181,8 +181,8 @@ def test_samplers_that_carry_the_shift_exactly(name, flow):
     def step(x, denoised):
         return sampler.sampler_function(Fixed(denoised), x, sigmas[:2], extra_args={"seed": 1}, disable=True)
 
-    run = SimpleNamespace(sampler=sampler, model=inner.model)
-    share = carried_shift(float(sigmas[0]), sigma_down(run, float(sigmas[0]), float(sigmas[1])))
+    sigma, following = float(sigmas[0]), float(sigmas[1])
+    share = carried_shift(sigma, sigma_down(sampler, inner.model.model_sampling, sigma, following))
     torch.testing.assert_close(step(x, denoised + share * s), step(x + s, denoised), rtol=1e-5, atol=1e-5)
 
 
@@ -258,10 +258,10 @@ def test_lpips_is_its_formula_on_the_users_backbone(folder, vae):
     torch.save(weights, folder / "alexnet.pth")
     assert backbones() == [VAE_FEATURES, "alexnet.pth"]
     with torch.inference_mode():
-        distance = sync_distance.perceptual_distance("alexnet.pth", vae, "SyncDiffusion")
+        distance = sync_distance.perceptual_distance("alexnet.pth", vae)
     one, two = torch.rand(2, 1, 3, 64, 96)
-    pictures = SimpleNamespace(against=lambda anchor: (two, lambda latent: one))
-    got = distance.against(pictures, None)(None)
+    pictures = SimpleNamespace(scaled_to=lambda anchor: (two, lambda latent: one))
+    got = distance.distance_to(pictures, None)(None)
 
     def layers(picture):
         shift, scale = torch.tensor([[-0.030, -0.088, -0.188], [0.458, 0.448, 0.450]])[..., None, None]
@@ -290,7 +290,7 @@ def test_torchvisions_backbones_are_known_by_their_weights(folder, vae, name, sl
         shapes = getattr(torchvision.models, name)(weights=None).features.state_dict()
     weights = {f"features.{key}": 0.05 * torch.randn(value.shape) for key, value in shapes.items()}
     safetensors.torch.save_file(weights, folder / "mine.safetensors")
-    net = sync_distance.perceptual_distance("mine.safetensors", vae, "SyncDiffusion").net
+    net = sync_distance.perceptual_distance("mine.safetensors", vae).net
     held = list(net.net.state_dict().values())
     assert len(net.lins) == slices and len(held) == len(weights)
     assert all(torch.equal(a, b) for a, b in zip(held, weights.values(), strict=True))
