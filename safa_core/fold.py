@@ -8,7 +8,7 @@ from .plan import ViewPlan
 
 
 def short_axis(ndim: int, axis: int) -> int | None:
-    """The latent's rows for a long axis: the last other dimension behind batch and channels, or None (1-D latents)."""
+    """The latent's rows for a long axis: the last other dimension after batch and channels, or None (1-D latents)."""
     others = [d for d in range(2, ndim) if d != axis % ndim]
     return others[-1] if others else None
 
@@ -39,7 +39,15 @@ class ViewFold:
     """
 
     @torch.inference_mode(False)  # a fold made under a host's inference mode serves gradients too
-    def __init__(self, plan: ViewPlan, weights: torch.Tensor, ndim: int, axis: int, device=None, dtype=torch.float32):
+    def __init__(
+        self,
+        plan: ViewPlan,
+        weights: torch.Tensor,
+        ndim: int,
+        axis: int,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype = torch.float32,
+    ):
         self.axis = axis % ndim
         views, local = plan.slots
         if weights.stride(1) == 0:  # all rows alike: one broadcasts

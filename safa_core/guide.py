@@ -29,7 +29,7 @@ class ReferenceGuide:
     interval: int = 1
     axis: str = "frames"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 <= self.rate <= 1:
             raise ValueError(f"Expected `rate` in [0, 1], got {self.rate}.")
         check_pattern(self.interval, self.axis)
@@ -39,7 +39,7 @@ class ReferenceGuide:
         return guided_steps(self.rate, steps)
 
     def places(self, plan: ViewPlan, rows: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
-        """Canvas places that follow the reference, and the reference column that each canvas column looks at.
+        """Canvas places that follow the reference, and the reference column that belongs to each canvas column.
 
         Returns (guided [rows, length] bool, column [length] int64). Only middles are guided: columns that one view
         alone covers (Eq. 3). Raises ValueError where the plan has no middle or the interval no room.

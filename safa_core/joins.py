@@ -64,7 +64,7 @@ class SwapJoin:
     shift: int = 0
     axis: str = "frames"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_pattern(self.interval, self.axis)
         if self.shift < 0:
             raise ValueError(f"Expected `shift` of at least 0 columns, got {self.shift}.")
@@ -75,7 +75,7 @@ class SwapJoin:
         views, local = plan.slots
         slot = torch.arange(len(views)).unsqueeze(1)
         latest = slot == plan.coverage - 1  # an open canvas ends in tails only: there this view decides
-        allowed = (local < plan.view - self.shift) & (slot < plan.coverage) | latest
+        allowed = ((local < plan.view - self.shift) & (slot < plan.coverage)) | latest
         place = torch.full((len(plan), plan.view), -1)  # of a view among those that take turns on a column
         place[views[allowed], local[allowed]] = (allowed.cumsum(0) - 1)[allowed]
         turn = self._turns(plan, rows) % allowed.sum(0)
@@ -94,7 +94,7 @@ class SwapJoin:
             raise ValueError(f"Expected `interval` of at most {span} overlapping columns, got {self.interval}.")
 
     def _turns(self, plan: ViewPlan, rows: int) -> torch.Tensor:
-        """floor((i - 1) / w) of Eq. 9: [rows, 1] or [1, length]; columns count from where a view comes or goes."""
+        """floor((i - 1) / w) of Eq. 9: [rows, 1] or [1, length]; `i` restarts where a view starts or ends."""
         if self.axis == "rows":
             return torch.arange(rows).unsqueeze(1) // self.interval
         changes = torch.zeros(plan.length, dtype=torch.bool)
@@ -105,7 +105,7 @@ class SwapJoin:
 
 @dataclass(frozen=True)
 class AverageJoin:
-    """MultiDiffusion (Bar-Tal et al., 2023): every view that shows a column has the same say (Eq. 4, W_i = 1)."""
+    """MultiDiffusion (Bar-Tal et al., 2023): every view that shows a column has the same weight (Eq. 4, W_i = 1)."""
 
     def weights(self, plan: ViewPlan, rows: int = 1) -> torch.Tensor:
         """[len(plan), rows, view]: one over the number of views on the column."""
@@ -114,7 +114,7 @@ class AverageJoin:
 
 @dataclass(frozen=True)
 class TriangularJoin:
-    """MD*, MultiDiffusion with a triangular window (Polyak et al., 2024): a view's say falls towards its ends."""
+    """MD*, MultiDiffusion with a triangular window (Polyak et al., 2024): a view's weight falls towards its ends."""
 
     def weights(self, plan: ViewPlan, rows: int = 1) -> torch.Tensor:
         """[len(plan), rows, view], in proportion to the distance from the view's nearer end."""

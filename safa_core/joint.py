@@ -52,7 +52,7 @@ def joint_denoise(
         places, column = on_axes(places, canvas.ndim, axis).to(canvas.device), column.to(canvas.device)
     for k in range(steps):
         views = fold.gather(canvas).unflatten(axis, (len(plan), plan.view)).movedim(axis, 0)
-        if guide is not None:
+        if reference is not None:
             views = torch.cat([views, reference.unsqueeze(0)])
         views = step(views, k)
         canvas = fold.scatter(views[: len(plan)].movedim(0, axis).flatten(axis, axis + 1))

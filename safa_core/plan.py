@@ -27,7 +27,7 @@ class ViewPlan:
     length: int
     loop: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         ends_meet = self.loop or (self.starts[0], self.starts[-1] + self.view) == (0, self.length)
         if not (ends_meet and 0 < self.view <= self.length and all(0 < step <= self.view for step in self._steps)):
             raise ValueError(
@@ -42,7 +42,7 @@ class ViewPlan:
         """Canvas columns that view `i` shows: [view], int64 (the mapping F_i, Eq. 1)."""
         return self.columns[i]
 
-    # What is cached here outlives the call that asks first: a host's inference mode must not stick to it.
+    # What is cached here outlives the call that fills it: a host's inference mode must not stick to it.
     @cached_property
     @torch.inference_mode(False)
     def columns(self) -> torch.Tensor:

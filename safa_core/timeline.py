@@ -42,7 +42,7 @@ class Ruler:
         """Columns where the part of each view begins, and where that of the last ends: len(plan) + 1, ascending.
 
         Between two views it is the middle of what they share. The parts cover the canvas once; on a ring the first
-        one begins behind column 0 and the last ends behind the canvas.
+        one begins after column 0 and the last ends after the canvas.
         """
         starts, view, length = self.plan.starts, self.plan.view, self.plan.length
         between = [(a + b + view) // 2 for a, b in zip(starts, starts[1:], strict=False)]
@@ -56,7 +56,7 @@ class Ruler:
 class Line:
     """One line of a timeline.
 
-    number, written: where it stands, from 1, and what it says. prompt: its text without the span. span: (first
+    number, written: its place in the text, from 1, and all of it. prompt: its text without the span. span: (first
     column, how many), around the ring of a loop; None for the default line.
     """
 
@@ -76,8 +76,8 @@ def read_timeline(text: str, ruler: Ruler) -> list[Line]:
     Raises ValueError with the line's number and text for a span that cannot be read, ends before it starts, leaves
     the canvas or is shorter than a column, for a line without a prompt and for a second default.
     """
-    rows = [(number, row.strip()) for number, row in enumerate(text.splitlines(), 1)]
-    lines = [_line(number, row, ruler) for number, row in rows if row]
+    numbered = [(number, written.strip()) for number, written in enumerate(text.splitlines(), 1)]
+    lines = [_line(number, written, ruler) for number, written in numbered if written]
     if not lines:
         raise ValueError("Expected a timeline with at least one line such as `0-8: gentle rain`, got an empty one.")
     defaults = [line for line in lines if line.span is None]
@@ -101,19 +101,20 @@ def prompt_weights(lines: list[Line], ruler: Ruler, fade: int = 0) -> tuple[list
     Raises ValueError where neither a span nor a default covers the canvas.
     """
     length = ruler.plan.length
-    spans = [line for line in lines if line.span is not None]
-    covered = torch.zeros(len(spans), length, dtype=torch.float64)
-    for i, line in enumerate(spans):
-        first, columns = line.span
-        covered[i, torch.arange(first, first + columns) % length] = 1
-    count = covered.sum(0)
+    covers = {}
+    for line in lines:
+        if line.span is not None:
+            first, columns = line.span
+            covers[line] = torch.zeros(length, dtype=torch.float64)
+            covers[line][torch.arange(first, first + columns) % length] = 1
+    count = sum(covers.values(), torch.zeros(length, dtype=torch.float64))
     defaults = [line for line in lines if line.span is None]
     if not defaults and not count.all():
         raise ValueError(_uncovered(count == 0, ruler))
-    rows = [*(covered / count.clamp_min(1)), *((count == 0).double() for _ in defaults)]
     shares: dict[str, torch.Tensor] = {}
-    for line, row in zip([*spans, *defaults], rows, strict=True):
-        shares[line.prompt] = shares.get(line.prompt, 0) + row
+    for line in [*covers, *defaults]:
+        share = covers[line] / count.clamp_min(1) if line in covers else (count == 0).double()
+        shares[line.prompt] = shares.get(line.prompt, 0) + share
     used = {prompt: share for prompt, share in shares.items() if share.any()}
     weights = _moving_mean(torch.stack(list(used.values())), fade, ruler.plan.loop)
     return list(used), weights.float()
@@ -157,7 +158,7 @@ def _line(number: int, written: str, ruler: Ruler) -> Line:
     elif match := _VIEW.fullmatch(written):
         span, prompt = _views(match[1], match[1], name, ruler), match[3]
     elif match := _SPAN.fullmatch(written):
-        span, prompt = _span(*match.groups()[:4], name, ruler), match[5]
+        span, prompt = _span(match[1], match[2], match[3], match[4], name, ruler), match[5]
     elif _LIKE_A_SPAN.match(written):
         raise ValueError(
             f"{name} begins like a span but cannot be read; expected for example `0-8: gentle rain`, `2-3v: bells` "
@@ -166,23 +167,25 @@ def _line(number: int, written: str, ruler: Ruler) -> Line:
     else:
         prompt = written
     if not prompt.strip():
-        raise ValueError(f"{name} has no prompt; write one behind the colon or remove the line.")
+        raise ValueError(f"{name} has no prompt; write one after the colon or remove the line.")
     return Line(number, written, prompt.strip(), span)
 
 
-def _span(first, first_unit, last, last_unit, name: str, ruler: Ruler) -> tuple[int, int]:
+def _span(
+    first: str | None, first_unit: str | None, last: str | None, last_unit: str | None, name: str, ruler: Ruler
+) -> tuple[int, int]:
     """(first column, how many) of a span with these ends as written, None where one is open."""
     units = {unit.lower() for unit in (first_unit, last_unit) if unit}
-    own = SUFFIX[ruler.unit]
+    suffix = SUFFIX[ruler.unit]
     if first is None and last is None:
         raise ValueError(f"{name} has a dash but no number; expected for example `0-8: gentle rain`.")
     if units == {"v"}:
         return _views(first or "1", last or str(len(ruler.plan)), name, ruler)
-    if units - {own}:
-        known = f"{own}, v" if own else "v"
+    if units - {suffix}:
+        known = f"{suffix}, v" if suffix else "v"
         raise ValueError(
             f"{name} counts in {' and '.join(sorted(units))}, but the plan counts in "
-            f"{ruler.unit if own else 'latent columns'}; use {known} or no suffix, the same at both ends."
+            f"{ruler.unit if suffix else 'latent columns'}; use {known} or no suffix, the same at both ends."
         )
     length, loop = ruler.plan.length, ruler.plan.loop
     a = 0.0 if first is None else float(first) / ruler.scale
@@ -213,7 +216,7 @@ def _views(first: str, last: str, name: str, ruler: Ruler) -> tuple[int, int]:
 
 
 def _uncovered(free: torch.Tensor, ruler: Ruler) -> str:
-    """Names the first stretch that is free."""
+    """The error about the first stretch without a prompt. free: columns that no line covers, [length] bool."""
     first = int(torch.nonzero(free)[0])
     taken = torch.nonzero(~free[first:])
     last = first + int(taken[0]) if len(taken) else len(free)

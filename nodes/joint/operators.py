@@ -77,8 +77,8 @@ class SaFaOverlapAverage(io.ComfyNode):
                     "window",
                     options=["flat", "triangular"],
                     default="flat",
-                    tooltip="flat: every view has the same say (MD). triangular: a view's say falls towards its ends "
-                    "(MD*).",
+                    tooltip="flat: every view has the same weight (MD). triangular: a view's weight falls towards its "
+                    "ends (MD*).",
                 ),
             ],
             outputs=[SaFaJoin.Output(display_name="join", tooltip="For SaFa Sampler or SaFa Model Patch.")],

@@ -8,44 +8,48 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from ...safa_core import ViewPlan
 from ..palette import BACK, FAINT, INK, MIDDLE, OVERLAP, VIEWS
 
 WIDTH, MARGIN, GAP = 1024, 24, 4
 LARGE, SMALL = 24, 16  # a node shows the picture at about a third of its size
 LINE = 30  # pixels from one line of text to the next
-VIEWS_PER_ROW = 48  # a longer canvas is broken into rows, like a score
+VIEWS_PER_STRIP = 48  # a longer canvas is broken into strips, like a score
 UNITS = {"seconds": "s", "pixels": "px"}
 
+Font = ImageFont.FreeTypeFont
 
-def plan_picture(plan, scale: float, unit: str, caption: str) -> torch.Tensor:
+
+def plan_picture(plan: ViewPlan, scale: float, unit: str, caption: str) -> torch.Tensor:
     """Draw a ViewPlan: [1, height, 1024, 3], 0 to 1.
 
     scale, unit: what one column is, for the ruler. caption: text on top.
     """
-    font, small = ImageFont.load_default(size=LARGE), ImageFont.load_default(size=SMALL)
+    font = ImageFont.load_default(size=LARGE)
+    small = ImageFont.load_default(size=SMALL)
     lanes = lanes_of(plan)
-    rows = math.ceil(len(plan) / VIEWS_PER_ROW)
-    bar = max(4, min(26, 260 // (max(lanes) + 1))) if rows == 1 else max(3, min(9, 60 // (max(lanes) + 1)))
+    strips = math.ceil(len(plan) / VIEWS_PER_STRIP)
+    bar = max(4, min(26, 260 // (max(lanes) + 1))) if strips == 1 else max(3, min(9, 60 // (max(lanes) + 1)))
     lines = _wrapped(caption, font)
     top = MARGIN + 20 + LINE * (len(lines) - 1)
-    row_height = (max(lanes) + 1) * (bar + GAP) + GAP + bar + 2 * GAP + (LINE if rows == 1 else 20)
-    image = Image.new("RGB", (WIDTH, top + rows * (row_height + 2 * GAP) + LINE + MARGIN // 2), BACK)
+    strip_height = (max(lanes) + 1) * (bar + GAP) + GAP + bar + 2 * GAP + (LINE if strips == 1 else 20)
+    image = Image.new("RGB", (WIDTH, top + strips * (strip_height + 2 * GAP) + LINE + MARGIN // 2), BACK)
     draw = ImageDraw.Draw(image)
     for i, line in enumerate(lines):
         draw.text((MARGIN, MARGIN - 4 + LINE * i), line, INK, font, anchor="lm")
-    for row in range(rows):
-        part = _Row(draw, plan, plan.length * row / rows, plan.length * (row + 1) / rows, bar)
-        y = top + row * (row_height + 2 * GAP)
+    for k in range(strips):
+        strip = _Strip(draw, plan, plan.length * k / strips, plan.length * (k + 1) / strips, bar)
+        y = top + k * (strip_height + 2 * GAP)
         for i, lane in enumerate(lanes):
-            part.view(i, y + lane * (bar + GAP), font if bar > 16 else None)
+            strip.view(i, y + lane * (bar + GAP), font if bar > 16 else None)
         y += (max(lanes) + 1) * (bar + GAP) + GAP
-        part.coverage(y)
-        part.ruler(y + bar + GAP, scale, unit, *((font, 8) if rows == 1 else (small, 4)))
+        strip.coverage(y)
+        strip.ruler(y + bar + GAP, scale, unit, *((font, 8) if strips == 1 else (small, 4)))
     _legend(draw, font, plan.loop, image.height - MARGIN - 2)
     return torch.from_numpy(np.asarray(image).astype(np.float32) / 255).unsqueeze(0)
 
 
-def lanes_of(plan) -> list[int]:
+def lanes_of(plan: ViewPlan) -> list[int]:
     """A lane for every view, so that no two views in a lane meet, also across the wrap of a loop."""
     taken = []  # first and last column of every lane
     lanes = []
@@ -60,7 +64,7 @@ def lanes_of(plan) -> list[int]:
     return lanes
 
 
-def _wrapped(text: str, font) -> list[str]:
+def _wrapped(text: str, font: Font) -> list[str]:
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
@@ -71,17 +75,17 @@ def _wrapped(text: str, font) -> list[str]:
     return lines
 
 
-class _Row:
+class _Strip:
     """Canvas columns `first` to `last`, drawn over the picture's width."""
 
-    def __init__(self, draw, plan, first: float, last: float, bar: int):
+    def __init__(self, draw: ImageDraw.ImageDraw, plan: ViewPlan, first: float, last: float, bar: int):
         self.draw, self.plan, self.first, self.last, self.bar = draw, plan, first, last, bar
 
     def _x(self, column: float) -> float:
         inside = min(max(column, self.first), self.last) - self.first
         return MARGIN + (WIDTH - 2 * MARGIN) * inside / (self.last - self.first)
 
-    def _block(self, a, b, y, fill, seam: int) -> float:
+    def _block(self, a: float, b: float, y: float, fill: str, seam: int) -> float:
         """A rectangle from column a to b, `seam` pixels short of b; the width that was drawn."""
         if b <= self.first or a >= self.last:
             return 0
@@ -89,7 +93,7 @@ class _Row:
         self.draw.rectangle((left, y, max(left, right - 1), y + self.bar - 1), fill=fill)
         return right - left
 
-    def view(self, i, y, font):
+    def view(self, i: int, y: float, font: Font | None) -> None:
         start, end = self.plan.starts[i], self.plan.starts[i] + self.plan.view
         self._part(
             start, min(end, self.plan.length), y, i, f"{i + 1} >" if end > self.plan.length else f"{i + 1}", font
@@ -97,18 +101,18 @@ class _Row:
         if end > self.plan.length:
             self._part(0, end - self.plan.length, y, i, f"> {i + 1}", font)
 
-    def _part(self, a, b, y, i, label, font):
+    def _part(self, a: float, b: float, y: float, i: int, label: str, font: Font | None) -> None:
         width = self._block(a, b, y, VIEWS[i % 2], 1)
         if font and width > font.getlength(label) + 10:
             self.draw.text((self._x(a) + 6, y + self.bar / 2), label, INK, font, anchor="lm")
 
-    def coverage(self, y):
+    def coverage(self, y: float) -> None:
         covered = self.plan.coverage
         edges = [0, *((covered[1:] != covered[:-1]).nonzero().flatten() + 1).tolist(), self.plan.length]
         for a, b in zip(edges, edges[1:], strict=False):
             self._block(a, b, y, MIDDLE if covered[a] == 1 else OVERLAP, 0)
 
-    def ruler(self, y, scale, unit, font, ticks):
+    def ruler(self, y: float, scale: float, unit: str, font: Font, ticks: int) -> None:
         free = WIDTH  # from the right: the last number, which has the unit, wins where two would meet
         for k in range(ticks, -1, -1):
             column = self.first + (self.last - self.first) * k / ticks
@@ -121,7 +125,7 @@ class _Row:
                 free = x - 4 * GAP
 
 
-def _legend(draw, font, loop, y):
+def _legend(draw: ImageDraw.ImageDraw, font: Font, loop: bool, y: float) -> None:
     """Centred on y."""
     x = MARGIN
     entries = [(VIEWS, "views"), ((MIDDLE,), "one view"), ((OVERLAP,), "shared by views")]

@@ -9,7 +9,7 @@ import torch
 import comfy.model_management
 from comfy_api.latest import io
 
-from ...safa_core import plan_views
+from ...safa_core import ViewPlan, plan_views
 from ..canvas import Canvas, check_single
 from ..errors import named
 from ..node_text import show_preview
@@ -17,7 +17,7 @@ from ..sockets import CATEGORY, SaFaPlan
 from .model_facts import ModelFacts, model_facts
 from .plan_picture import plan_picture
 
-WHO = "Subview Planner"
+NAME = "Subview Planner"
 PAPER_VIEWS = {"pixels": 6, "seconds": 3}  # 512 x 3200 from six views, 24 s from three
 
 
@@ -26,7 +26,7 @@ class SaFaSubviewPlanner(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="SaFaSubviewPlanner",
-            display_name="Subview Planner",
+            display_name=NAME,
             category=CATEGORY,
             description=(
                 "Covers a wide picture or long sound with as few views of the model's own length as possible, and "
@@ -84,7 +84,7 @@ class SaFaSubviewPlanner(io.ComfyNode):
                     tooltip="Height of a picture in pixels (latent rows with unit `latent`). 0 = the model's own. "
                     "Sound has none.",
                 ),
-                io.Int.Input("batch_size", default=1, min=1, max=4096, tooltip="Canvases made at once."),
+                io.Int.Input("batch_size", default=1, min=1, max=4096, tooltip="Canvases made together."),
                 io.Latent.Input(
                     "latent",
                     optional=True,
@@ -104,39 +104,40 @@ class SaFaSubviewPlanner(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, length, unit, view, overlap, loop, height, batch_size, latent=None) -> io.NodeOutput:
-        with named(WHO):
+        roundings = []
+        with named(NAME):
             facts = model_facts(model)
-        if not 0 <= overlap < 1:
-            raise ValueError(f"{WHO}: expected `overlap` from 0 to below 1, got {overlap:g}.")
-        # where nothing is typed, the unit's default need not be the model's
-        scale = _scale(facts, unit) if length or view or height else facts.scale
-        said = []
-        view_columns = _columns(view, scale, "view", unit, said) if view else facts.view
-        if latent is None:
-            columns = (
-                _columns(length, scale, "length", unit, said)
-                if length
-                else _paper_length(facts, view_columns, overlap, loop)
-            )
-            rows = _rows(facts, height, unit, said)
-            latent = _empty(facts, rows, columns, batch_size)
-            axis = _fixed_axis(facts, latent["samples"])
-        else:
-            axis = _long_axis(facts, latent["samples"])
-        columns = latent["samples"].shape[axis]
-        if columns < view_columns:
-            raise ValueError(
-                f"{WHO}: the canvas is {_measure(columns, facts)} long, but one view is "
-                f"{_measure(view_columns, facts)}; ask for at least one view, or set a smaller `view`."
-            )
-        with named(WHO):
-            views = plan_views(columns, view_columns, overlap, loop)
-        canvas = Canvas(views, tuple(latent["samples"].shape[1:]), axis, facts.unit, facts.scale)
-        info = describe(canvas, facts, said)
-        caption = "; ".join([*info.split("; ")[:2], *said])  # the page does not keep the node's text, but the picture
-        picture = plan_picture(views, facts.scale, facts.unit, caption)
-        preview = show_preview(cls, picture, info, brief(canvas, facts, said))
+            if not 0 <= overlap < 1:
+                raise ValueError(f"expected `overlap` from 0 to below 1, got {overlap:g}.")
+            # where nothing is typed, the unit's default need not be the model's
+            scale = _scale(facts, unit) if length or view or height else facts.scale
+            view_columns = _columns(view, scale, "view", unit, roundings) if view else facts.view
+            if latent is None:
+                if length:
+                    columns = _columns(length, scale, "length", unit, roundings)
+                else:
+                    columns = _paper_length(facts, view_columns, overlap, loop)
+                latent = _empty(facts, _rows(facts, height, unit, roundings), columns, batch_size)
+                axis = _fixed_axis(facts, latent["samples"])
+            else:
+                axis = _long_axis(facts, latent["samples"])
+            canvas = _plan(facts, latent["samples"].shape, axis, view_columns, overlap, loop)
+        info = describe(canvas, facts, roundings)
+        caption = "; ".join([*info.split("; ")[:2], *roundings])  # the page keeps the picture, not the node's text
+        picture = plan_picture(canvas.plan, facts.scale, facts.unit, caption)
+        preview = show_preview(cls, picture, info, describe_briefly(canvas, facts, roundings))
         return io.NodeOutput(canvas, latent, picture, info, ui=preview)
+
+
+def _plan(facts: ModelFacts, shape: torch.Size, axis: int, view: int, overlap: float, loop: bool) -> Canvas:
+    """The canvas of a latent of this shape, [B, C, ...]; refuses one that is shorter than a view (ValueError)."""
+    columns = shape[axis]
+    if columns < view:
+        raise ValueError(
+            f"the canvas is {_measure(columns, facts)} long, but one view is {_measure(view, facts)}; ask for at "
+            "least one view, or set a smaller `view`."
+        )
+    return Canvas(plan_views(columns, view, overlap, loop), tuple(shape[1:]), axis, facts.unit, facts.scale)
 
 
 def _scale(facts: ModelFacts, unit: str) -> float:
@@ -144,19 +145,17 @@ def _scale(facts: ModelFacts, unit: str) -> float:
     if unit == "latent":
         return 1.0
     if unit != facts.unit:
-        raise ValueError(
-            f"{WHO}: {facts.name} counts in {facts.unit}, but `unit` is {unit}; choose {facts.unit} or latent."
-        )
+        raise ValueError(f"{facts.name} counts in {facts.unit}, but `unit` is {unit}; choose {facts.unit} or latent.")
     return facts.scale
 
 
-def _columns(value: float, scale: float, name: str, unit: str, said: list[str]) -> int:
-    """Whole latent columns for a length; a rounded one is put on record in `said`."""
+def _columns(value: float, scale: float, name: str, unit: str, roundings: list[str]) -> int:
+    """Whole latent columns for a length; a rounded one is noted in `roundings`."""
     if not value > 0 or math.isinf(value):
-        raise ValueError(f"{WHO}: expected `{name}` above 0 {unit}, got {value:g}.")
+        raise ValueError(f"expected `{name}` above 0 {unit}, got {value:g}.")
     columns = round(value / scale)
     if columns < 1 or abs(columns * scale - value) > 1e-6 * value:
-        said.append(f"{name} {value:g} rounded to {max(1, columns) * scale:.6g} {unit}")
+        roundings.append(f"{name} {value:g} rounded to {max(1, columns) * scale:.6g} {unit}")
     return max(1, columns)
 
 
@@ -167,14 +166,14 @@ def _paper_length(facts: ModelFacts, view: int, overlap: float, loop: bool) -> i
     return max(view, count * (view - shared) + (0 if loop else shared))
 
 
-def _rows(facts: ModelFacts, height: int, unit: str, said: list[str]) -> int:
+def _rows(facts: ModelFacts, height: int, unit: str, roundings: list[str]) -> int:
     if facts.audio:
         if height:
-            raise ValueError(f"{WHO}: {facts.name} makes sound, which has no height; set `height` to 0, not {height}.")
+            raise ValueError(f"{facts.name} makes sound, which has no height; set `height` to 0, not {height}.")
         return facts.rows
     if not height:
         return facts.view
-    return _columns(height, 1.0 if unit == "latent" else facts.scale, "height", unit, said)
+    return _columns(height, 1.0 if unit == "latent" else facts.scale, "height", unit, roundings)
 
 
 def _empty(facts: ModelFacts, rows: int, columns: int, batch_size: int) -> dict:
@@ -193,14 +192,13 @@ def _empty(facts: ModelFacts, rows: int, columns: int, batch_size: int) -> dict:
     return {"samples": samples, **({"type": "audio"} if facts.audio else {})}
 
 
-def _long_axis(facts: ModelFacts, samples) -> int:
+def _long_axis(facts: ModelFacts, samples: torch.Tensor) -> int:
     """The dimension of [B, C, ...] that is long; refuses what this model cannot sample (ValueError)."""
-    with named(WHO):
-        check_single(samples)
+    check_single(samples)
     dimensions = {facts.dimensions + 2, 4 if facts.dimensions > 1 else 3}
     if samples.shape[1] != facts.channels or samples.ndim not in dimensions:
         raise ValueError(
-            f"{WHO}: {facts.name} needs a latent of {facts.channels} channels and {facts.dimensions} dimensions more, "
+            f"{facts.name} needs a latent of {facts.channels} channels and {facts.dimensions} dimensions more, "
             f"got {list(samples.shape)}; use an empty latent for this model or leave `latent` free."
         )
     if facts.audio or samples.shape[-1] >= samples.shape[-2]:
@@ -208,7 +206,7 @@ def _long_axis(facts: ModelFacts, samples) -> int:
     return samples.ndim - 2
 
 
-def _fixed_axis(facts: ModelFacts, samples) -> int:
+def _fixed_axis(facts: ModelFacts, samples: torch.Tensor) -> int:
     return samples.ndim - 1 if facts.axis is None else facts.axis
 
 
@@ -224,36 +222,36 @@ def _across(canvas: Canvas, facts: ModelFacts) -> str:
     return "" if facts.audio else f" x {canvas.rows * facts.scale:.5g} px"
 
 
-def _share(views) -> str:
+def _overlaps(plan: ViewPlan) -> str:
     """The overlaps as shares of a view."""
-    shares = [o / views.view for o in views.overlaps] or [0.0]
+    shares = [overlap / plan.view for overlap in plan.overlaps] or [0.0]
     return f"{min(shares):.1%}" + (f" to {max(shares):.1%}" if max(shares) > min(shares) else "")
 
 
-def describe(canvas: Canvas, facts: ModelFacts, said: list[str]) -> str:
+def describe(canvas: Canvas, facts: ModelFacts, roundings: list[str]) -> str:
     """The plan in one line: views, share of overlap, model windows per step, MultiDiffusion's at its overlap of 0.8."""
-    views = canvas.plan
-    rival = len(plan_views(views.length, views.view, 0.8, views.loop))
-    plural = "s" if len(views) > 1 else ""
+    plan = canvas.plan
+    rival = len(plan_views(plan.length, plan.view, 0.8, plan.loop))
+    plural = "s" if len(plan) > 1 else ""
     parts = [
-        f"{len(views)} view{plural} of {_measure(views.view, facts)} on "
-        f"{_measure(views.length, facts)}{_across(canvas, facts)}{', loop' if views.loop else ''}",
-        f"overlap {_share(views)}",
-        f"{len(views)} model window{plural} per step ({len(views) + 1} with a Reference Swap; each twice with CFG), "
+        f"{len(plan)} view{plural} of {_measure(plan.view, facts)} on "
+        f"{_measure(plan.length, facts)}{_across(canvas, facts)}{', loop' if plan.loop else ''}",
+        f"overlap {_overlaps(plan)}",
+        f"{len(plan)} model window{plural} per step ({len(plan) + 1} with a Reference Swap; each twice with CFG), "
         f"MultiDiffusion at overlap 0.8 needs {rival}",
     ]
-    return "; ".join([*parts, *said])
+    return "; ".join([*parts, *roundings])
 
 
-def brief(canvas: Canvas, facts: ModelFacts, said: list[str]) -> str:
+def describe_briefly(canvas: Canvas, facts: ModelFacts, roundings: list[str]) -> str:
     """The plan for the node itself, where ComfyUI's page has room for two lines; roundings come before the second."""
-    views = canvas.plan
-    plural = "s" if len(views) > 1 else ""
-    size = f"{_length(views.length, facts)}{_across(canvas, facts)}{', loop' if views.loop else ''}"
+    plan = canvas.plan
+    plural = "s" if len(plan) > 1 else ""
+    size = f"{_length(plan.length, facts)}{_across(canvas, facts)}{', loop' if plan.loop else ''}"
     return "\n".join(
         [
-            f"{len(views)} view{plural} of {_length(views.view, facts)} on {size}",
-            *said,
-            f"overlap {_share(views)}; {len(views)} window{plural} per step",
+            f"{len(plan)} view{plural} of {_length(plan.view, facts)} on {size}",
+            *roundings,
+            f"overlap {_overlaps(plan)}; {len(plan)} window{plural} per step",
         ]
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 import node_helpers
@@ -23,15 +25,17 @@ from ..sockets import CATEGORY, SaFaPlan
 from .timeline_picture import timeline_picture
 from .view_conds import SPAN
 
+Conditioning = list[list[Any]]  # the host's: pairs of tokens and further values
+
 NAME = "Prompt Timeline"
 EXAMPLE = "0-8: gentle rain\n8-20: rain with distant bells\ndefault: rain"
 
 
-def placed(conditioning, weight: torch.Tensor, canvas: Canvas):
-    """A host CONDITIONING weighing `weight` [length] along the canvas, as a regional mask; unchanged where always 1.
+def weight_columns(conditioning: Conditioning, weight: torch.Tensor, canvas: Canvas) -> Conditioning:
+    """A host CONDITIONING that weighs `weight` [length] along the canvas, as a regional mask; unchanged where always 1.
 
     The mask is the host's own kind: within each view it blends the predictions of all the view's prompts column by
-    column, and views keep the model's length. It holds without the SaFa patch, too.
+    column, and views keep the model's length. It works without the SaFa patch, too.
     """
     if bool((weight == 1).all()):
         return conditioning
@@ -43,30 +47,33 @@ def placed(conditioning, weight: torch.Tensor, canvas: Canvas):
     )
 
 
-def told_to_views(conditioning, takes: torch.Tensor, plan: ViewPlan):
+def limit_to_views(conditioning: Conditioning, takes: torch.Tensor, plan: ViewPlan) -> Conditioning:
     """A host CONDITIONING for the views that take it, bool [len(plan)]; unchanged where all do."""
     if bool(takes.all()):
         return conditioning
-    told = []
+    spans: list[tuple[int, int]] = []
     for i, start in enumerate(plan.starts):
         if takes[i]:
             middle = start + plan.view // 2  # a span takes the views that are centred in it
-            first = told.pop()[0] if i and takes[i - 1] else middle
-            told.append((first, middle + 1))
-    return [entry for span in told for entry in node_helpers.conditioning_set_values(conditioning, {SPAN: span})]
+            first = spans.pop()[0] if i and takes[i - 1] else middle
+            spans.append((first, middle + 1))
+    entries: Conditioning = []
+    for span in spans:
+        entries += node_helpers.conditioning_set_values(conditioning, {SPAN: span})
+    return entries
 
 
 def describe(prompts: int, windows: int, ruler: Ruler, change: str) -> str:
     """The timeline in one line: prompts, how they change, and what it costs."""
-    views = len(ruler.plan)
-    return ", ".join(
-        [
-            f"{prompts} prompt{'s'[: prompts > 1]} on {ruler.text(ruler.plan.length)}",
-            *([change] if prompts > 1 else []),
-            f"{windows} model window{'s'[: windows > 1]} per step for {views} view{'s'[: views > 1]} (without CFG and "
-            "reference)",
-        ]
+    cost = (
+        f"{_count(windows, 'model window')} per step for {_count(len(ruler.plan), 'view')} (without CFG and reference)"
     )
+    parts = [f"{_count(prompts, 'prompt')} on {ruler.text(ruler.plan.length)}", change, cost]
+    return ", ".join(parts if prompts > 1 else [parts[0], cost])
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 class SaFaPromptTimeline(io.ComfyNode):
@@ -123,29 +130,35 @@ class SaFaPromptTimeline(io.ComfyNode):
     @classmethod
     def execute(cls, clip, timeline, plan: Canvas, cross_fade=0.1, blend="columns") -> io.NodeOutput:
         canvas = plan
-        if clip is None:
-            raise ValueError(
-                f"{NAME}: expected a CLIP, got none; the checkpoint holds no text encoder: load one with Load CLIP."
-            )
-        if not 0 <= cross_fade <= 1:
-            raise ValueError(f"{NAME}: expected `cross_fade` from 0 to 1 (share of a view), got {cross_fade:g}.")
         ruler = Ruler(canvas.plan, canvas.unit, canvas.scale)
-        fade = round(cross_fade * canvas.plan.view)
         with named(NAME):
+            if clip is None:
+                raise ValueError(
+                    "expected a CLIP, got none; the checkpoint holds no text encoder: load one with Load CLIP."
+                )
+            if not 0 <= cross_fade <= 1:
+                raise ValueError(f"expected `cross_fade` from 0 to 1 (share of a view), got {cross_fade:g}.")
+            fade = round(cross_fade * canvas.plan.view)
             lines = read_timeline(timeline, ruler)
             prompts, weights = prompt_weights(lines, ruler, fade)
-            seen, change = prompts_of_views(weights, canvas.plan), f"cross-fade {ruler.text(fade)}"
             if blend == "views":
                 chosen = prompt_of_views(lines, prompts, weights, canvas.plan)
                 weights = weights_of_views(chosen, len(prompts), canvas.plan)
-                seen, change = chosen == torch.arange(len(prompts)).unsqueeze(1), "one for each view"
-        heard = seen.any(1)
-        prompts = [prompt for prompt, used in zip(prompts, heard, strict=True) if used]
-        weights, seen = weights[heard], seen[heard]
+                seen = chosen == torch.arange(len(prompts)).unsqueeze(1)
+                change = "one for each view"
+            else:
+                seen = prompts_of_views(weights, canvas.plan)
+                change = f"cross-fade {ruler.text(fade)}"
+        used = seen.any(1)
+        prompts = [prompts[i] for i in used.nonzero().flatten()]
+        weights, seen = weights[used], seen[used]
         positive = []
         for prompt, weight, takes in zip(prompts, weights, seen, strict=True):
-            encoded, views = clip.encode_from_tokens_scheduled(clip.tokenize(prompt)), canvas.plan
-            positive += told_to_views(encoded, takes, views) if blend == "views" else placed(encoded, weight, canvas)
+            encoded = clip.encode_from_tokens_scheduled(clip.tokenize(prompt))
+            if blend == "views":
+                positive += limit_to_views(encoded, takes, canvas.plan)
+            else:
+                positive += weight_columns(encoded, weight, canvas)
         info = describe(len(prompts), int(seen.sum()), ruler, change)
         picture = timeline_picture(prompts, weights, ruler, info)
         return io.NodeOutput(positive, picture, info, ui=show_preview(cls, picture, info))

@@ -18,15 +18,18 @@ JOIN_TIP = "How neighbouring views share their overlap. Not connected: Self-Loop
 GUIDE_TIP = "Reference Swap, for one style over the whole canvas. Not connected: no reference (SaFa* of the paper)."
 
 
+PATCH, SAMPLER = "SaFa Model Patch", "SaFa Sampler"
+
+
 class SaFaModelPatch(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return io.Schema(
             node_id="SaFaModelPatch",
-            display_name="SaFa Model Patch",
+            display_name=PATCH,
             category=CATEGORY,
             description=(
-                "Makes any sampler node behind it (KSampler, KSampler Advanced, SamplerCustomAdvanced, ...) denoise a "
+                "Makes any sampler node after it (KSampler, KSampler Advanced, SamplerCustomAdvanced, ...) denoise a "
                 "long canvas in views of the model's own length that join without seams."
             ),
             search_aliases=["safa", "swap forward", "panorama", "long audio", "multidiffusion", "tiled", "loop"],
@@ -41,7 +44,7 @@ class SaFaModelPatch(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, plan: Canvas, join=None, guide=None) -> io.NodeOutput:
-        return io.NodeOutput(JointPatch(plan, join or SwapJoin(), guide, "SaFa Model Patch").install(model))
+        return io.NodeOutput(JointPatch(plan, join or SwapJoin(), guide, PATCH).install(model))
 
 
 class SaFaSampler(io.ComfyNode):
@@ -49,7 +52,7 @@ class SaFaSampler(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="SaFaSampler",
-            display_name="SaFa Sampler",
+            display_name=SAMPLER,
             category=CATEGORY,
             description=(
                 "The host's KSampler for a long canvas: denoises it in views of the model's own length that join "
@@ -59,8 +62,8 @@ class SaFaSampler(io.ComfyNode):
             inputs=[
                 io.Model.Input("model", tooltip="The model, with its LoRAs and other patches, but no SaFa patch."),
                 SaFaPlan.Input("plan", tooltip="From Subview Planner."),
-                io.Conditioning.Input("positive", tooltip="What the canvas shall show or sound like."),
-                io.Conditioning.Input("negative", tooltip="What it shall not."),
+                io.Conditioning.Input("positive", tooltip="What the canvas should show or sound like."),
+                io.Conditioning.Input("negative", tooltip="What it should not show or sound like."),
                 io.Latent.Input("latent", tooltip="The canvas, from Subview Planner, or one of the plan's size."),
                 io.Int.Input(
                     "seed",
@@ -128,17 +131,17 @@ class SaFaSampler(io.ComfyNode):
     ) -> io.NodeOutput:
         if steps < 1 or denoise <= 0:
             raise ValueError(
-                f"SaFa Sampler: expected at least one step and a denoise above 0, got {steps} steps at denoise "
+                f"{SAMPLER}: expected at least one step and a denoise above 0, got {steps} steps at denoise "
                 f"{denoise:g}; nothing would be sampled."
             )
         canvas = plan
-        patch = JointPatch(canvas, join or SwapJoin(), guide, "SaFa Sampler", finish_reference=True)
-        with named("SaFa Sampler"):
+        patch = JointPatch(canvas, join or SwapJoin(), guide, SAMPLER, finish_reference=True)
+        with named(SAMPLER):
             canvas.check(latent["samples"])
         patched = patch.install(model)
         (out,) = host_nodes.common_ksampler(
             patched, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent, denoise=denoise
         )
         if guide is None:
-            return io.NodeOutput(out, ExecutionBlocker("SaFa Sampler: there is no reference without a guide."))
+            return io.NodeOutput(out, ExecutionBlocker(f"{SAMPLER}: there is no reference without a guide."))
         return io.NodeOutput(out, {"samples": patch.reference})

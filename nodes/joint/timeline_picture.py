@@ -6,13 +6,14 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from ...safa_core.timeline import Ruler
 from ..palette import BACK, EMPTY, FAINT, INK, PROMPTS, VIEWS
-from .plan_picture import GAP, MARGIN, WIDTH, lanes_of
+from .plan_picture import GAP, MARGIN, WIDTH, Font, lanes_of
 
-LANE = 40  # pixels of a prompt's row
+LANE = 40  # height of a prompt's lane in pixels
 
 
-def timeline_picture(prompts: list[str], weights: torch.Tensor, ruler, caption: str) -> torch.Tensor:
+def timeline_picture(prompts: list[str], weights: torch.Tensor, ruler: Ruler, caption: str) -> torch.Tensor:
     """Draw prompts with weights [prompts, length] over the views of the ruler's plan: [1, height, 1024, 3], 0 to 1.
 
     caption: text on top.
@@ -30,7 +31,8 @@ def timeline_picture(prompts: list[str], weights: torch.Tensor, ruler, caption: 
         _prompt(draw, prompt, weights[i], top + i * (LANE + GAP), PROMPTS[i % len(PROMPTS)], font)
     for i, (start, lane) in enumerate(zip(plan.starts, lanes, strict=True)):
         y, end = views_at + lane * (bar + 2), start + plan.view
-        for a, b in [(start, min(end, plan.length)), *([(0, end - plan.length)] if end > plan.length else [])]:
+        pieces = [(start, end)] if end <= plan.length else [(start, plan.length), (0, end - plan.length)]
+        for a, b in pieces:
             left, right = _x(a, plan.length), _x(b, plan.length)
             draw.rectangle((left, y, max(left, right - 2), y + bar - 1), fill=VIEWS[i % 2])
             label = f"view {i + 1}"
@@ -48,7 +50,7 @@ def _x(column: float, length: int) -> float:
     return MARGIN + (WIDTH - 2 * MARGIN) * column / length
 
 
-def _prompt(draw, prompt: str, weight: torch.Tensor, y: int, colour: str, font) -> None:
+def _prompt(draw: ImageDraw.ImageDraw, prompt: str, weight: torch.Tensor, y: int, colour: str, font: Font) -> None:
     """One prompt: as high as it weighs, its text where it weighs most."""
     width = WIDTH - 2 * MARGIN
     draw.rectangle((MARGIN, y, WIDTH - MARGIN - 1, y + LANE - 1), fill=EMPTY)
@@ -62,7 +64,7 @@ def _prompt(draw, prompt: str, weight: torch.Tensor, y: int, colour: str, font) 
     draw.text((x, y + LANE / 2), text, INK, font, anchor="lm")
 
 
-def _fitted(text: str, font, width: float) -> str:
+def _fitted(text: str, font: Font, width: float) -> str:
     """The text, cut where it is wider than `width` pixels."""
     if font.getlength(text) <= width:
         return text

@@ -38,8 +38,8 @@ class SaFaMergeAttend(io.ComfyNode):
             category=CATEGORY,
             description=(
                 "Merge-Attend-Diffuse: in the early steps all views attend to the whole canvas together, which "
-                "makes them agree without a reference. A rival of Reference Swap: use it with SaFa Sampler or, in "
-                "any order, SaFa Model Patch, with Overlap Average as the join and an overlap of 0.8. Takes the "
+                "makes them agree without a reference. An alternative to Reference Swap: use it with SaFa Sampler or, "
+                "in any order, SaFa Model Patch, with Overlap Average as the join and an overlap of 0.8. Takes the "
                 "memory of one attention over the whole canvas."
             ),
             search_aliases=["safa", "mad", "merge attend diffuse", "multidiffusion", "attention", "panorama"],
@@ -230,8 +230,8 @@ class MergeRun:
                 ) from error
             raise ValueError(
                 f"{NAME}: the host ran {len(prompts)} windows in one batch, but merging needs all {views} views of "
-                "each prompt in it; free memory or plan fewer views (a lower overlap, a shorter canvas), use one GPU, and "
-                "use prompts of one text length in a timeline."
+                "each prompt in it; free memory or plan fewer views (a lower overlap, a shorter canvas), use one GPU, "
+                "and use prompts of one text length in a timeline."
             ) from error
         return MergedBatch(
             plan=self.canvas.plan,

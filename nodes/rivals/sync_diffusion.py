@@ -250,17 +250,17 @@ def _explain(error: RuntimeError, who: str) -> Exception:
     return error
 
 
-def check_vae(vae, canvas, channels: int) -> None:
+def check_vae(vae: Any, canvas: Canvas, channels: int) -> None:
     """Refuse a VAE that does not decode these latents to pictures or a mel spectrogram (ValueError)."""
     coloured = vae_kind(vae) == "mel" or vae.output_channels == 3
     if len(canvas.shape) != 3 or vae.latent_dim != 2 or not coloured:
         raise ValueError(
-            f"{NAME}: expected picture latents, or audio latents with the VAE of SaFa Audio Model Loader, got latents "
+            f"expected picture latents, or audio latents with the VAE of SaFa Audio Model Loader, got latents "
             f"{list(canvas.shape)} and a VAE with {vae.latent_dim}-dimensional latents; views are compared as pictures."
         )
     if vae.latent_channels != channels:
         raise ValueError(
-            f"{NAME}: the VAE decodes latents of {vae.latent_channels} channels, but the model's have {channels}; "
+            f"the VAE decodes latents of {vae.latent_channels} channels, but the model's have {channels}; "
             "connect the VAE of this model."
         )
 
@@ -326,8 +326,7 @@ class SaFaSyncGradient(io.ComfyNode):
         with named(NAME):
             schedule = SyncSchedule(weight, decay, steps)
             anchor_view(canvas.plan)
-        check_vae(vae, canvas, model.get_model_object("latent_format").latent_channels)
-        with named(NAME):
+            check_vae(vae, canvas, model.get_model_object("latent_format").latent_channels)
             check_weights(model.model.diffusion_model, "model")
             check_weights(vae.first_stage_model, "VAE")
             distance = perceptual_distance(backbone, vae)

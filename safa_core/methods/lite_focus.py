@@ -16,7 +16,7 @@ CALL, PLACE = 0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F
 
 @dataclass(frozen=True)
 class TokenGrid:
-    """Where N = frames * bins tokens lie.
+    """The time and frequency of N = frames * bins tokens.
 
     frames: along time, T. bins: along frequency, F. Token t * F + f is (t, f), as in diffusers' audio UNets whose
     latents have time first; with `frequency_first` token f * T + t is, as in pictures of spectrograms.
@@ -33,7 +33,7 @@ class TokenGrid:
         return tokens.unflatten(1, (self.frames, self.bins)).transpose(1, 2)
 
     def tokens(self, bins: torch.Tensor) -> torch.Tensor:
-        """The other way: [B, F, T, C] as tokens [B, N, C]."""
+        """The inverse of `of_bins`: [B, F, T, C] -> tokens [B, N, C]."""
         return (bins if self.frequency_first else bins.transpose(1, 2)).flatten(1, 2)
 
 
@@ -47,7 +47,7 @@ class CrossFrequency:
     rho: float = 0.1
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 <= self.rho <= 1:
             raise ValueError(f"Expected `rho` in [0, 1], got {self.rho}.")
 
@@ -84,8 +84,8 @@ def focus_attention(
 
     def seen(tokens: torch.Tensor) -> torch.Tensor:
         """Keys or values [B·F, T + picked, C] of each frequency."""
-        own, random = grid.of_bins(tokens), tokens.index_select(1, picked)
-        return torch.cat([own, random.unsqueeze(1).expand(-1, grid.bins, -1, -1)], dim=2).flatten(0, 1)
+        same, random = grid.of_bins(tokens), tokens.index_select(1, picked)
+        return torch.cat([same, random.unsqueeze(1).expand(-1, grid.bins, -1, -1)], dim=2).flatten(0, 1)
 
     out = attend(grid.of_bins(q).flatten(0, 1), seen(k), seen(v), heads)
     return grid.tokens(out.unflatten(0, (-1, grid.bins)))

@@ -28,7 +28,7 @@ def load_backbone(network: torch.nn.Module, weights: Mapping[str, torch.Tensor])
     network: torchmetrics' for `backbone_name(weights)`; changed in place and returned. Raises KeyError or RuntimeError
     where weights are missing or of another shape.
     """
-    backbone = network.net
+    backbone = network.get_submodule("net")
     backbone.load_state_dict({key: weights[_torchvision_key(key)].float() for key in backbone.state_dict()})
     return network
 

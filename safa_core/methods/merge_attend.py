@@ -39,8 +39,8 @@ def nearest_aligned(plan: ViewPlan, factor: int) -> tuple[ViewPlan, float]:
     view.
     """
     view = max(factor, round(plan.view / factor) * factor)
-    asked = min(plan.overlaps, default=0) / plan.view
-    overlaps = sorted((percent / 100 for percent in range(100)), key=lambda overlap: abs(overlap - asked))
+    planned = min(plan.overlaps, default=0) / plan.view
+    overlaps = sorted((percent / 100 for percent in range(100)), key=lambda overlap: abs(overlap - planned))
     longest = max(plan.length, view) + factor
     for length in sorted(range(view, longest + 1, factor), key=lambda length: abs(length - plan.length)):
         for overlap in overlaps:
@@ -50,31 +50,36 @@ def nearest_aligned(plan: ViewPlan, factor: int) -> tuple[ViewPlan, float]:
     raise AssertionError("a single view is aligned")
 
 
-def canvases(rows: Sequence[tuple[Hashable, Hashable, int]], views: int) -> list[list[int]]:
-    """Sort the rows of a batch into canvases that each have every view once.
+def canvases(chunks: Sequence[tuple[Hashable, Hashable, int]], views: int) -> list[list[int]]:
+    """Sort the chunks of a batch into canvases that each have every view once.
 
-    rows:  (list, prompt, view) of each row: the host's list of prompts (positive, negative, ...) and which of them.
-           Rows of other lists never meet; the view `views` is the reference and belongs to no canvas.
-    views: how many views there are.
+    chunks: (list, prompt, view) of each chunk: the host's list of prompts (positive, negative, ...) and which of them.
+            Chunks of different lists never meet; the view `views` is the reference and belongs to no canvas.
+    views:  how many views there are.
 
-    Returns for each canvas the row of view 0, 1, ... A prompt that has all views is a canvas by itself; the prompts of
-    one list that share the views out between them make one together. Raises ValueError where rows are left over.
+    Returns for each canvas the chunk of view 0, 1, ... A prompt that has all views is a canvas by itself; the prompts
+    of one list that share the views out between them make one together. Raises ValueError where chunks are left over.
     """
-    by_list: dict = {}
-    for row, (which, prompt, view) in enumerate(rows):
+    by_list: dict[Hashable, dict[Hashable, dict[int, int]]] = {}
+    for chunk, (which, prompt, view) in enumerate(chunks):
         if view < views:
-            turn = rows[:row].count(rows[row])  # the host may list a prompt again, for another area
-            by_list.setdefault(which, {}).setdefault((prompt, turn), {})[view] = row
-    found = []
+            turn = chunks[:chunk].count(chunks[chunk])  # the host may list a prompt again, for another area
+            by_list.setdefault(which, {}).setdefault((prompt, turn), {})[view] = chunk
+    complete: list[dict[int, int]] = []
     for prompts in by_list.values():
-        shared = [(view, row) for own in prompts.values() if len(own) < views for view, row in own.items()]
-        found += [own for own in prompts.values() if len(own) == views]
-        if shared:
-            together = dict(shared)
-            if len(together) != views or len(shared) != views:
-                raise ValueError(f"Expected every view once, got views {sorted(view for view, _ in shared)}.")
-            found.append(together)
-    return [[own[view] for view in range(views)] for own in found]
+        complete += [chunk_of for chunk_of in prompts.values() if len(chunk_of) == views]
+        partial = [chunk_of for chunk_of in prompts.values() if len(chunk_of) < views]
+        if partial:
+            complete.append(_together(partial, views))
+    return [[chunk_of[view] for view in range(views)] for chunk_of in complete]
+
+
+def _together(partial: list[dict[int, int]], views: int) -> dict[int, int]:
+    """One canvas of prompts with some views each, view -> chunk; ValueError unless they have every view once."""
+    shared = sorted(view for chunk_of in partial for view in chunk_of)
+    if shared != list(range(views)):
+        raise ValueError(f"Expected every view once, got views {shared}.")
+    return {view: chunk for chunk_of in partial for view, chunk in chunk_of.items()}
 
 
 class CanvasTokens:
@@ -86,7 +91,14 @@ class CanvasTokens:
     device, dtype: where and in what the tokens are; sums are in float32 at least.
     """
 
-    def __init__(self, plan: ViewPlan, grid: tuple[int, int], axis: int, device=None, dtype=torch.float32):
+    def __init__(
+        self,
+        plan: ViewPlan,
+        grid: tuple[int, int],
+        axis: int,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype = torch.float32,
+    ):
         if grid[axis] != plan.view:
             raise ValueError(f"Expected {plan.view} tokens along axis {axis} of a view, got a grid of {grid}.")
         self.views, self.grid, self.axis = len(plan), tuple(grid), axis

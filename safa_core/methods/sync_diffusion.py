@@ -1,12 +1,15 @@
-"""SyncDiffusion (arXiv:2306.05178, Algorithm 1): views drawn to one of them by the gradient of a distance."""
+"""SyncDiffusion (arXiv:2306.05178, Algorithm 1): the gradient of a distance pulls all views towards one of them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from ..plan import ViewPlan
+
+ToDistance = Callable[[torch.Tensor], torch.Tensor]  # a denoised latent -> its distance [B]
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class SyncSchedule:
     decay: float
     steps: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 <= self.weight < float("inf"):
             raise ValueError(f"Expected `weight` to be 0 or more, got {self.weight}.")
         if not 0 <= self.decay <= 1:
@@ -29,7 +32,7 @@ class SyncSchedule:
             raise ValueError(f"Expected `steps` to be 0 or more, got {self.steps}.")
 
     def at(self, step: int) -> float:
-        """The factor of the gradient at a step, 0 behind the first `steps`."""
+        """The factor of the gradient at a step, 0 after the first `steps`."""
         return self.weight * self.decay**step if step < self.steps else 0.0
 
 
@@ -52,7 +55,13 @@ def carried_shift(sigma: float, sigma_down: float) -> float:
     return sigma_down / (sigma - sigma_down)
 
 
-def view_shifts(predict, distance_to, views, anchor: int, rate: float) -> list[torch.Tensor]:
+def view_shifts(
+    predict: Callable[[int, torch.Tensor], torch.Tensor],
+    distance_to: Callable[[torch.Tensor], ToDistance],
+    views: Sequence[torch.Tensor],
+    anchor: int,
+    rate: float,
+) -> list[torch.Tensor]:
     """-rate * grad_x distance(x0(x), x0 of the anchor) for each view, zero for the anchor; one view at a time.
 
     predict:     (i, x of view i) -> its denoised latent, with guidance.
@@ -72,7 +81,10 @@ def view_shifts(predict, distance_to, views, anchor: int, rate: float) -> list[t
     return shifts
 
 
-def _gradient(predict, distance, view):
+def _gradient(
+    predict: Callable[[torch.Tensor], torch.Tensor], distance: ToDistance, view: torch.Tensor
+) -> torch.Tensor:
+    """Of the distance of predict(view), with respect to the view."""
     x = view.detach().requires_grad_()
     denoised = predict(x)
     if not denoised.requires_grad:

@@ -10,7 +10,7 @@ import comfy.sd
 import nodes as host_nodes
 from safa_pack.nodes.audio.loader import load_audio_model
 from safa_pack.nodes.canvas import Canvas, Guide
-from safa_pack.nodes.joint.prompt_timeline import SaFaPromptTimeline, placed, told_to_views
+from safa_pack.nodes.joint.prompt_timeline import SaFaPromptTimeline, limit_to_views, weight_columns
 from safa_pack.nodes.joint.timeline_picture import PROMPTS, timeline_picture
 from safa_pack.nodes.joint.view_conds import SPAN
 from safa_pack.safa_core import plan_views
@@ -88,7 +88,9 @@ def test_a_prompt_holds_in_its_columns_and_fades_into_the_next(name):
     a, b, negative = (tiny_models.conditioning(kind, seed) for seed in (1, 2, 99))
     lines = read_timeline("0-160: a\n160-352: b", Ruler(canvas.plan, "pixels", 8))
     _, weights = prompt_weights(lines, Ruler(canvas.plan, "pixels", 8), 8)
-    together = joint(model, canvas, placed(a, weights[0], canvas) + placed(b, weights[1], canvas), negative)
+    together = joint(
+        model, canvas, weight_columns(a, weights[0], canvas) + weight_columns(b, weights[1], canvas), negative
+    )
     first = ramp(44, 20, 8)
     expected = by_columns(model, canvas, [a, b], negative, [first, [1 - w for w in first]])
     assert difference(together, expected) <= 2e-5
@@ -155,7 +157,7 @@ def test_by_views_each_view_runs_once_with_its_own_prompt():
     canvas, model = canvas_of((1, 4, 12, 44), 16, loop=True), tiny_models.toy()  # views at 0, 11, 22 and 33
     a, b, negative = (tiny_models.conditioning("toy", seed) for seed in (1, 2, 99))
     takes = torch.tensor([True, False, False, True])
-    positive = told_to_views(a, takes, canvas.plan) + told_to_views(b, ~takes, canvas.plan)
+    positive = limit_to_views(a, takes, canvas.plan) + limit_to_views(b, ~takes, canvas.plan)
     assert [entry[1][SPAN] for entry in positive] == [(8, 9), (41, 42), (19, 31)]
     with Forwards(model.model.diffusion_model) as calls:
         together = joint(model, canvas, positive, negative, steps=1)
@@ -186,7 +188,7 @@ def test_the_reference_hears_all_prompts():
     canvas, model = canvas_of((1, 4, 12, 44), 16), tiny_models.toy()
     a, b, c, negative = (tiny_models.conditioning("toy", seed) for seed in (1, 2, 3, 99))
     mask = torch.tensor([float(column < 20) for column in range(44)])
-    positive = placed(a, mask, canvas) + placed(b, 1 - mask, canvas)
+    positive = weight_columns(a, mask, canvas) + weight_columns(b, 1 - mask, canvas)
     with Forwards(model.model.diffusion_model) as calls:
         joint(model, canvas, positive, negative, steps=1, guide=Guide(1.0, 1, "rows"))
     # views 0-15, 9-24, 18-33 and 28-43: six windows, the reference's two, and five without a prompt
