@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -77,14 +78,14 @@ def view_shifts(
     with torch.enable_grad():
         for i, view in enumerate(views):
             if i != anchor:
-                shifts[i] = -rate * _gradient(lambda x, i=i: predict(i, x), distance, view)
+                shifts[i] = -rate * _gradient(partial(predict, i), distance, view)
     return shifts
 
 
 def _gradient(
     predict: Callable[[torch.Tensor], torch.Tensor], distance: ToDistance, view: torch.Tensor
 ) -> torch.Tensor:
-    """Of the distance of predict(view), with respect to the view."""
+    """Gradient of distance(predict(view)) with respect to the view."""
     x = view.detach().requires_grad_()
     denoised = predict(x)
     if not denoised.requires_grad:
