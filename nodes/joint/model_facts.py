@@ -26,7 +26,7 @@ class ModelFacts:
     """name: the host's name of the family. channels, dimensions: of its latents (1 audio, 2 pictures, 3 video).
 
     scale: seconds (audio) or pixels (pictures) that one latent column is. view: its own window, in columns.
-    rows: rows of an audio latent, None where the user chooses a height. unit: "seconds" or "pixels".
+    rows: rows of an audio latent; pictures have what the user chooses. unit: "seconds" or "pixels".
     axis: the long axis of [B, C, ...] where the model fixes it to another than the last.
     """
 
@@ -36,7 +36,7 @@ class ModelFacts:
     unit: str
     scale: float
     view: int
-    rows: int | None = None
+    rows: int = 1
     axis: int | None = None
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ LINE = 30  # pixels from one line of text to the next
 VIEWS_PER_STRIP = 48  # a longer canvas is broken into strips, like a score
 UNITS = {"seconds": "s", "pixels": "px"}
 
-Font = ImageFont.FreeTypeFont
+Font: TypeAlias = ImageFont.FreeTypeFont
 
 
 def plan_picture(plan: ViewPlan, scale: float, unit: str, caption: str) -> torch.Tensor:
@@ -51,7 +52,7 @@ def plan_picture(plan: ViewPlan, scale: float, unit: str, caption: str) -> torch
 
 def lanes_of(plan: ViewPlan) -> list[int]:
     """A lane for every view, so that no two views in a lane meet, also across the wrap of a loop."""
-    taken = []  # first and last column of every lane
+    taken: list[tuple[int, int]] = []  # first and last column of every lane
     lanes = []
     for start in plan.starts:
         end = start + plan.view

@@ -104,7 +104,7 @@ class SaFaSubviewPlanner(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, length, unit, view, overlap, loop, height, batch_size, latent=None) -> io.NodeOutput:
-        roundings = []
+        roundings: list[str] = []
         with named(NAME):
             facts = model_facts(model)
             if not 0 <= overlap < 1:

@@ -139,7 +139,7 @@ class SaFaSampler(io.ComfyNode):
         with named(SAMPLER):
             canvas.check(latent["samples"])
         patched = patch.install(model)
-        (out,) = host_nodes.common_ksampler(
+        (out,) = host_nodes.common_ksampler(  # type: ignore[attr-defined]  # the host's `nodes`
             patched, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent, denoise=denoise
         )
         if guide is None:

@@ -103,7 +103,7 @@ class GuidedCalls:
         if name == "sample_sa_solver_pece" or options.get("use_pece"):  # the first step has nothing to correct
             self.extra_calls = int(steps > 1 and options.get("corrector_order", 1) > 0)
         self.by_sigma = name in BY_SIGMA
-        self.last_sigma = float(sigmas[steps]) if self.by_sigma else None
+        self.last_sigma = float(sigmas[steps]) if self.by_sigma else 0.0
         self.callbacks = 0
         self.calls = 0
         self.calls_since = 0

@@ -7,6 +7,7 @@ spreads them over GPUs, applies hooks and normalises regional masks within each 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -14,7 +15,8 @@ from comfy.conds import CONDNoiseShape
 from comfy.sampler_helpers import convert_cond
 from comfy.samplers import add_area_dims, encode_model_conds
 
-from .view_control import ViewControl
+from ...safa_core import ViewPlan
+from .view_control import Places, ViewControl
 from .view_times import times_of_views
 
 SPAN = "safa_span"  # cond key: (first, last) canvas column, last excluded; views centred in it take the cond
@@ -23,30 +25,41 @@ TIMES = "safa_times"  # cond key: `times_of_views`
 REFERENCE_CONTROL = "safa_reference_control"  # cond key: what the reference gets in place of the cond's control
 
 
-def add_reference_prompt(conds: dict, prompt) -> None:
+def add_reference_prompt(conds: dict[str, list[dict]], prompt: list) -> None:
     """Add the reference's own prompt, a host CONDITIONING, to the guider's conds by name.
 
     The host would apply its control to the canvas's negative (Apply ControlNet without "Advanced" asks for that).
     """
-    own = convert_cond(prompt)
-    hints = [c["control"] for c in own if c.get("control_apply_to_uncond")]
+    entries = convert_cond(prompt)
+    hints = [c["control"] for c in entries if c.get("control_apply_to_uncond")]
     if hints:
         for name in conds.keys() - {"positive"}:
             conds[name] = [{**c, REFERENCE_CONTROL: hints[-1]} for c in conds[name]]
-    conds["positive"] = conds["positive"] + [{**c, REFERENCE: True, "control_apply_to_uncond": False} for c in own]
+    conds["positive"] = conds["positive"] + [{**c, REFERENCE: True, "control_apply_to_uncond": False} for c in entries]
 
 
-def size_to_views(conds, model, device, noise, latent, mask, seed, plan, scale):
+def size_to_views(
+    conds: dict[str, list[dict]],
+    model: torch.nn.Module,
+    device: torch.device,
+    noise: torch.Tensor,
+    latent: torch.Tensor,
+    mask: torch.Tensor | None,
+    seed: int | None,
+    plan: ViewPlan,
+    scale: float,
+) -> None:
     """Encode conds again for one view's size (SDXL's width and height), keeping what belongs to canvas places.
 
-    conds: the guider's processed conds by name, changed in place. noise, latent, mask: one view's. plan: ViewPlan.
+    conds: the guider's processed conds by name, changed in place. noise, latent, mask: one view's.
     scale: seconds (sound) or pixels per latent column.
     """
     for name, processed in conds.items():
         encode = _encoder(model, device, name, noise, latent, mask, seed)
-        sized, encoded = encode(processed), {}
+        sized = encode(processed)
+        encoded: dict[tuple, tuple[dict, list[dict]]] = {}
         for whole, view in zip(processed, sized, strict=True):
-            times = times_of_views(whole, plan, scale, lambda cond, encode=encode: encode([cond])[0]["model_conds"])
+            times = times_of_views(whole, plan, scale, encode)
             # to a positive with an area the host adds a negative that is a copy of it, but for what was encoded
             origin = encoded.setdefault(tuple(map(id, whole["model_conds"].values())), (view["model_conds"], times))
             view["model_conds"], view[TIMES] = origin
@@ -56,7 +69,15 @@ def size_to_views(conds, model, device, noise, latent, mask, seed, plan, scale):
         conds[name] = sized
 
 
-def _encoder(model, device, name, noise, latent, mask, seed):
+def _encoder(
+    model: torch.nn.Module,
+    device: torch.device,
+    name: str,
+    noise: torch.Tensor,
+    latent: torch.Tensor,
+    mask: torch.Tensor | None,
+    seed: int | None,
+) -> Callable[[list[dict]], list[dict]]:
     """The host's encoding of a list of conds for a sampling of this size."""
 
     def encode(conds: list[dict]) -> list[dict]:
@@ -75,7 +96,7 @@ def _encoder(model, device, name, noise, latent, mask, seed):
     return encode
 
 
-def _due(cond, timestep) -> bool:
+def _due(cond: dict, timestep: torch.Tensor) -> bool:
     """Whether the host runs a cond at this sigma."""
     return cond.get("timestep_end", 0.0) <= timestep[0] <= cond.get("timestep_start", torch.inf)
 
@@ -90,12 +111,13 @@ class ViewConds:
     who:     the node's name in messages.
     """
 
-    def __init__(self, plan, dims, axis: int, columns: torch.Tensor, who: str):
+    def __init__(self, plan: ViewPlan, dims: Sequence[int], axis: int, columns: torch.Tensor, who: str):
         self.plan, self.dims, self.axis, self.columns, self.who = plan, tuple(dims), axis, columns, who
-        self.origins = {}  # uuid of a view's cond -> (uuid of the cond it was made of, view)
-        self._lists = {}
-        self._controls = {}
-        self._places = {}
+        # uuid of a view's cond -> (uuid of the cond it was made of, view)
+        self.origins: dict[uuid.UUID, tuple[uuid.UUID, int]] = {}
+        self._lists: dict[tuple, tuple[list[dict], list[dict]]] = {}
+        self._controls: dict[int, ViewControl] = {}
+        self._places: Places = {}
 
     def for_views(self, conds: list[dict] | None, with_reference: bool, timestep: torch.Tensor) -> list[dict] | None:
         """The conds of one list (positive, negative, ...) for every view; made once per list.
@@ -236,11 +258,11 @@ class ViewConds:
         return {**kept, "model_conds": self._timed(cond, i), "area": (*sizes, *offsets), "uuid": name}
 
     def _timed(self, cond, i) -> dict:
-        """The cond's model conds with what differs in view `i`; the reference is told what the first view is told."""
+        """The cond's model conds with what differs in view `i`; the reference's are the first view's."""
         if not cond.get(TIMES):
             return cond["model_conds"]
-        own = cond[TIMES][i % len(self.plan)].items()
-        return {**cond["model_conds"], **{k: v for k, v in own if not isinstance(v, CONDNoiseShape)}}
+        times = cond[TIMES][i % len(self.plan)].items()
+        return {**cond["model_conds"], **{k: v for k, v in times if not isinstance(v, CONDNoiseShape)}}
 
     def _for_view(self, placed, i) -> dict:
         out = self._window(placed, i, placed["safa_box"])
@@ -270,10 +292,10 @@ class ViewConds:
         return ("position", model, moved) if moved else ("empty", model, [])
 
     def _reference_conds(self, conds) -> list[dict]:
-        """What the reference is told: its own conds, else those that mean the whole canvas, else all of them."""
-        own = [c for c in conds if REFERENCE in c]
+        """The conds of the reference: its own, else those that mean the whole canvas, else all of them."""
+        for_it = [c for c in conds if REFERENCE in c]
         everywhere = [c for c in conds if not {SPAN, "area", "mask", "default"} & c.keys()]
-        return own or everywhere or conds
+        return for_it or everywhere or conds
 
     def _for_reference(self, cond) -> dict:
         mask = torch.ones((1, *self.dims), device=self.columns.device)

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 
 import comfy.utils
-from comfy.controlnet import broadcast_image_to
+from comfy.controlnet import ControlBase, broadcast_image_to
+
+from ...safa_core import ViewPlan
+
+Places = dict[Any, tuple[int, tuple[int, ...]]]  # cond's uuid -> (view, area in the host's form)
 
 
 class ViewControl:
@@ -20,18 +26,20 @@ class ViewControl:
     [B, C, ...]. places: filled by the caller, (view, area in the host's form) of every cond by its uuid.
     """
 
-    def __init__(self, control, plan, dims, axis: int, places: dict):
+    def __init__(self, control: ControlBase, plan: ViewPlan, dims: Sequence[int], axis: int, places: Places):
         self.control, self.plan, self.places = control, plan, places
         self.axis = axis - len(dims) - 2  # from the end, as hints have no time
         self.hints = {id(c): _canvas_hints(c, dims) for c in _chain(control)}
-        self.batches = {}
+        self.batches: dict[tuple, ControlBase] = {}
         self.on_device = {d: ViewControl(c, plan, dims, axis, places) for d, c in control.multigpu_clones.items()}
 
-    def get_instance_for_device(self, device):
+    def get_instance_for_device(self, device: torch.device) -> ViewControl:
         return self.on_device.get(device, self)
 
-    def get_control(self, x_noisy, t, cond, batched_number, transformer_options):
-        """The host's call for a batch of conds, whose uuids tell which views they are."""
+    def get_control(
+        self, x_noisy: torch.Tensor, t: torch.Tensor, cond: Any, batched_number: int, transformer_options: dict
+    ) -> Any:
+        """The host's call for a batch of conds, whose uuids lead to their views."""
         places = tuple(self.places[u] for u in transformer_options["uuids"])
         each = x_noisy.shape[0] // batched_number
         if (places, each) not in self.batches:
@@ -40,21 +48,21 @@ class ViewControl:
             self.batches[places, each] = self._cut(self.control, places, each)
         return self.batches[places, each].get_control(x_noisy, t, cond, batched_number, transformer_options)
 
-    def _cut(self, control, places, each: int):
+    def _cut(self, control: ControlBase, places: tuple, each: int) -> ControlBase:
         """A copy of the control with the hints of these places, `each` times."""
-        own = copy.copy(control)
+        cut = copy.copy(control)
         (hint, *extra), ratio = self.hints[id(control)]
-        own.cond_hint_original = None if hint is None else self._pieces(hint, ratio, places, each)
-        own.extra_concat_orig = [self._pieces(e, ratio, places, each) for e in extra]
-        own.cond_hint = None
-        if hasattr(own, "control_input"):  # T2I adapters keep their output for the whole run
-            own.control_input = None
-        own.multigpu_clones = {}
+        cut.cond_hint_original = None if hint is None else self._pieces(hint, ratio, places, each)
+        cut.extra_concat_orig = [self._pieces(e, ratio, places, each) for e in extra]
+        cut.cond_hint = None
+        if hasattr(cut, "control_input"):  # T2I adapters keep their output for the whole run
+            cut.control_input = None
+        cut.multigpu_clones = {}
         if control.previous_controlnet is not None:
-            own.previous_controlnet = self._cut(control.previous_controlnet, places, each)
-        return own
+            cut.previous_controlnet = self._cut(control.previous_controlnet, places, each)
+        return cut
 
-    def _pieces(self, hint, ratio: int, places, each: int):
+    def _pieces(self, hint: torch.Tensor, ratio: int, places: tuple, each: int) -> torch.Tensor:
         pieces = []
         for view, area in places:
             columns = self.plan.starts[view] * ratio + torch.arange(self.plan.view * ratio)
@@ -66,14 +74,14 @@ class ViewControl:
         return torch.cat(pieces)
 
 
-def _chain(control):
+def _chain(control: ControlBase | None) -> Iterator[ControlBase]:
     """The control and those before it."""
     while control is not None:
         yield control
         control = control.previous_controlnet
 
 
-def _canvas_hints(control, dims) -> tuple[list[torch.Tensor], int]:
+def _canvas_hints(control: ControlBase, dims: Sequence[int]) -> tuple[list[torch.Tensor], int]:
     """The control's hint and what is concatenated to it, at the canvas's size in pixels; and the pixels per latent."""
     ratio = control.compression_ratio
     if control.vae is not None:

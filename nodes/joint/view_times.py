@@ -1,29 +1,34 @@
-"""Conditioning that speaks of time: what one view is told of what was said about the whole canvas.
+"""Time-dependent conditioning (seconds, reference audio, audio codes), cut to each view.
 
-What is no longer than one view speaks of a clip, and every view is told all of it; what is longer speaks of the canvas.
+What is no longer than one view describes a clip, and every view gets all of it; what is longer describes the canvas.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 
 from comfy.conds import CONDRegular
 
+from ...safa_core import ViewPlan
+
 REFERENCE_AUDIO = "reference_audio_timbre_latents"  # cond key of the host's Set Reference Audio (ACE-Step 1.5)
-ROUNDING = 1.0  # the host itself tells whole seconds
+ROUNDING = 1.0  # the host itself writes whole seconds
 CODE_COLUMNS = 5  # ACE-Step 1.5: latent columns (25 Hz) that one audio code (5 Hz) covers
-NO_CODE = 35847  # what the host fills up with behind the last audio code
+NO_CODE = 35847  # what the host fills up with after the last audio code
 
 
-def times_of_views(cond: dict, plan, scale: float, encode) -> list[dict]:
-    """For every view what of its model conds differs from a clip of the view's length; empty where nothing does.
+def times_of_views(cond: dict, plan: ViewPlan, scale: float, encode: Callable[[list[dict]], list[dict]]) -> list[dict]:
+    """The model conds of every view that differ from those of a clip of the view's length; empty where none do.
 
-    cond: processed for the canvas. plan: ViewPlan. scale: seconds per latent column. encode: the model conds of a
-    cond at one view's size.
+    cond: processed for the canvas. scale: seconds per latent column. encode: gives a list of conds encoded for one
+    view's size.
     """
     columns = [plan.indices(i) for i in range(len(plan))]
     if cond.get("seconds_total", 0) > plan.view * scale + ROUNDING:
-        return [encode(_from(cond, start * scale)) for start in plan.starts]
+        encoded = encode([_from(cond, start * scale) for start in plan.starts])
+        return [view["model_conds"] for view in encoded]
     whole = cond["model_conds"]
     if _longer(cond.get(REFERENCE_AUDIO), plan.view) and "refer_audio" in whole:
         audio = whole["refer_audio"].cond
@@ -40,7 +45,7 @@ def _from(cond: dict, seconds: float) -> dict:
 
 
 def _longer(latents: list[torch.Tensor] | None, columns: int) -> bool:
-    return bool(latents) and latents[-1].shape[2] > columns
+    return latents is not None and len(latents) > 0 and latents[-1].shape[2] > columns
 
 
 def codes_in(codes: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 
@@ -11,9 +12,11 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, UNetModel
 
 from .attention_swap import attention_layers
 
+Place = TypeVar("Place", str, tuple[str, int])
+
 
 @dataclass(frozen=True)
-class AttentionLevel:
+class AttentionLevel(Generic[Place]):
     """An attention layer and its level in the UNet.
 
     place:  the layer's name in a diffusers UNet; (kind, number) of its block in the host's.
@@ -21,12 +24,12 @@ class AttentionLevel:
     factor: downsampling, in latent columns (and rows) per token.
     """
 
-    place: str | tuple[str, int]
+    place: Place
     layer: torch.nn.Module
     factor: int
 
 
-def host_attention(unet: UNetModel) -> list[AttentionLevel]:
+def host_attention(unet: UNetModel) -> list[AttentionLevel[tuple[str, int]]]:
     """Every transformer of the host's UNet, in the order of running."""
     middle = [] if unet.middle_block is None else [unet.middle_block]
     factor, levels = 1, []
@@ -42,7 +45,7 @@ def host_attention(unet: UNetModel) -> list[AttentionLevel]:
     return levels
 
 
-def diffusers_attention(unet: torch.nn.Module) -> list[AttentionLevel]:
+def diffusers_attention(unet: torch.nn.Module) -> list[AttentionLevel[str]]:
     """Every attention layer of a diffusers UNet, in the order of its modules (down, up, middle)."""
     factors = _block_factors(unet)
     levels = []

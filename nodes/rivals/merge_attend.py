@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
+from uuid import UUID
 
 import torch
 
@@ -202,7 +203,7 @@ class MergeRun:
     def __init__(self, canvas: Canvas, calls: GuidedCalls):
         self.canvas, self.calls = canvas, calls
         self.merging = False
-        self.origins: dict[Hashable, tuple[Hashable, int]] = {}
+        self.origins: Mapping[UUID, tuple[UUID, int]] = {}
 
     def enter(self, sigma: torch.Tensor, joint: JointRun) -> None:
         """Before the sampler's model call; joint: the run that cuts this canvas."""

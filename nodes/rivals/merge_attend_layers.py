@@ -112,14 +112,14 @@ def attention_factors(network: torch.nn.Module) -> set[int]:
     if isinstance(network, MMDiT):
         return {network.patch_size}
     if isinstance(network, UNetModel):
-        levels = host_attention(network)
-        mergeable = all(_attends_to_itself_and_text(level.layer) for level in levels)
-    elif is_diffusers(network):
-        levels = diffusers_attention(network)
-        mergeable = all(_is_tokenwise(level.place, level.layer) for level in levels)
-    else:
-        return set()
-    return {level.factor for level in levels} if mergeable else set()
+        transformers = host_attention(network)
+        mergeable = all(_attends_to_itself_and_text(level.layer) for level in transformers)
+        return {level.factor for level in transformers} if mergeable else set()
+    if is_diffusers(network):
+        layers = diffusers_attention(network)
+        mergeable = all(_is_tokenwise(level.place, level.layer) for level in layers)
+        return {level.factor for level in layers} if mergeable else set()
+    return set()
 
 
 def _attends_to_itself_and_text(transformer: SpatialTransformer) -> bool:

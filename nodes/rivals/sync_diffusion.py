@@ -146,9 +146,12 @@ class SyncPatch(JointPatch):
         model_options: dict | None = None,
         seed: int | None = None,
     ) -> torch.Tensor:
-        run = (model_options or {}).get(KEY)
+        model_options = model_options or {}
+        run = model_options.get(KEY)
         step = None if run is None else run.first_call_of_step()
-        rate = 0.0 if step is None else self.schedule.at(run.steps_before + step)
+        if run is None or step is None:
+            return super().predict_noise(executor, x, timestep, model_options, seed)
+        rate = self.schedule.at(run.steps_before + step)
         if not rate:
             return super().predict_noise(executor, x, timestep, model_options, seed)
         sigma = float(timestep[0])
