@@ -33,9 +33,14 @@ class SaFaAudioModelLoader(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Model.Output(display_name="model"),
-                io.Clip.Output(display_name="clip"),
-                io.Vae.Output(display_name="vae"),
+                io.Model.Output(
+                    display_name="model", tooltip="The denoiser; it shows its spectrogram while it samples."
+                ),
+                io.Clip.Output(display_name="clip", tooltip="The text encoders, for CLIP Text Encode."),
+                io.Vae.Output(
+                    display_name="vae",
+                    tooltip="VAE and vocoder, for Mel Decode, VAE Decode Audio and VAE Encode Audio.",
+                ),
             ],
         )
 

@@ -157,7 +157,10 @@ class SaFaMelDecode(io.ComfyNode):
             ],
             outputs=[
                 io.Audio.Output(display_name="audio", tooltip="Mel frames × hop samples, no more and no less."),
-                io.Image.Output(display_name="spectrogram", tooltip="Time in seconds, frequency in Hz, dB."),
+                io.Image.Output(
+                    display_name="spectrogram",
+                    tooltip="Its spectrogram: time in seconds, frequency in Hz, level in dB.",
+                ),
             ],
             hidden=[io.Hidden.unique_id],
         )

@@ -93,7 +93,10 @@ class SaFaSubviewPlanner(io.ComfyNode):
                 ),
             ],
             outputs=[
-                SaFaPlan.Output(display_name="plan"),
+                SaFaPlan.Output(
+                    display_name="plan",
+                    tooltip="The plan: for SaFa Sampler or SaFa Model Patch, decoders and reports.",
+                ),
                 io.Latent.Output(display_name="latent", tooltip="The empty canvas, or the connected latent."),
                 io.Image.Output(display_name="preview", tooltip="The plan as a picture."),
                 io.String.Output(display_name="info", tooltip="The plan in one line."),

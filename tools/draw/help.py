@@ -1,14 +1,12 @@
-"""Draws the pictures of the help pages with the pack's own code, web/docs/<name>.png: all, or those named.
+"""The pictures of the help pages, drawn with the pack's own code, web/docs/<name>.png: all, or those named.
 
-    python tools/draw/help.py [name ...]
-
-Use the Python that runs ComfyUI (.venv after `python run.py setup`). `report`, `mel`, `roll` and `loop` show one real
-run of workflows/seam_check.json with the pocket model, for which a server is started: minutes on a CPU.
+`report`, `mel`, `roll` and `loop` show one real run of workflows/seam_check.json with the pocket model, for which a
+server is started: minutes on a CPU.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -16,32 +14,24 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import torch
-from card import DEPTH, decibels
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image, ImageChops, ImageDraw, ImageFont, ImageOps
 from scipy.signal import resample_poly
 
-# makes the pack known as safa_pack, without what registers its nodes
-from thumbnails import ROOT, card_of, ran, start, workflow
-
-from safa_pack.nodes.decode.spectrogram_picture import Spectrogram
-from safa_pack.nodes.joint.plan_picture import MARGIN, WIDTH, plan_picture
-from safa_pack.nodes.joint.timeline_picture import timeline_picture
-from safa_pack.nodes.palette import BACK, EMPTY, FAINT, INK, MIDDLE, OVERLAP, VIEWS
-from safa_pack.safa_core import (
-    AverageJoin,
-    ReferenceGuide,
-    SwapJoin,
-    TriangularJoin,
-    ViewPlan,
-    plan_views,
-)
-from safa_pack.safa_core.methods.lite_focus import CrossFrequency
-from safa_pack.safa_core.sound.mel import RIFFUSION, RIFFUSION_POWER, GriffinLim, hz_to_mel, riffusion_mel
-from safa_pack.safa_core.timeline import Ruler, prompt_weights, read_timeline
-from safa_pack.training.sounds import SAMPLE_RATE, SOUNDS
+from ...nodes.decode.spectrogram_picture import Spectrogram
+from ...nodes.joint.plan_picture import MARGIN, WIDTH, plan_picture
+from ...nodes.joint.timeline_picture import timeline_picture
+from ...nodes.palette import BACK, EMPTY, FAINT, INK, MIDDLE, OVERLAP, VIEWS
+from ...safa_core import AverageJoin, ReferenceGuide, SwapJoin, TriangularJoin, ViewPlan, plan_views
+from ...safa_core.methods.lite_focus import CrossFrequency
+from ...safa_core.sound.mel import RIFFUSION, RIFFUSION_POWER, GriffinLim, hz_to_mel, riffusion_mel
+from ...safa_core.timeline import Ruler, prompt_weights, read_timeline
+from ...training.sounds import SAMPLE_RATE, SOUNDS
+from .card import DEPTH, decibels
+from .runs import ROOT, ran, start_server, workflow
+from .thumbnails import card_of
 
 OUT = ROOT / "web" / "docs"
 ROWS = 8  # of the small latents in the drawings
@@ -172,7 +162,7 @@ def real_run() -> dict[str, Image.Image]:
     """What the nodes of a real run show, and the loop that it saves, around its loop point."""
     ids = {node["type"]: str(node["id"]) for node in workflow(RUN)["nodes"]}
     with ExitStack() as stack:
-        server = start(stack)
+        server = start_server(stack, (RUN,))
         result = ran(RUN, server)
         pictures = {}
         for name, kind in SHOWN.items():
@@ -184,7 +174,7 @@ def real_run() -> dict[str, Image.Image]:
 
 @rc_context(DARK)
 def loop(path: Path) -> Image.Image:
-    """The end of a saved sound and, behind it, its start."""
+    """The end of a saved sound and, after it, its start."""
     sound, rate = soundfile.read(path, always_2d=True)
     count = round(AROUND * rate)
     wave = np.concatenate([sound[-count:, 0], sound[:count, 0]])
@@ -227,7 +217,10 @@ DRAWN = {
 REAL = (*SHOWN, "loop")
 
 
-def main(names: list[str]) -> None:
+def main(argv: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="run.py draw help", description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="name")
+    names = parser.parse_args(argv).names
     unknown = sorted(set(names) - {*DRAWN, *REAL})
     if unknown:
         raise SystemExit(f"Expected names out of {', '.join([*DRAWN, *REAL])}; got {', '.join(unknown)}.")
@@ -239,7 +232,3 @@ def main(names: list[str]) -> None:
         few = image.quantize(64) if name in FLAT else image.quantize(64, Image.Quantize.MAXCOVERAGE, kmeans=1)
         few.save(OUT / f"{name}.png", optimize=True)
         print(OUT / f"{name}.png", image.size, (OUT / f"{name}.png").stat().st_size)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

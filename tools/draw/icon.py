@@ -1,10 +1,11 @@
-"""Draws docs/icon.png (400 x 400) and docs/banner.png (21:9) for the registry: `python tools/draw/icon.py`.
+"""docs/icon.png (400 x 400) and docs/banner.png (21:9) for the registry.
 
 Overlapping views on two lanes; in the canvas below them, neighbours take turns column by column (Eq. 9).
 """
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -57,7 +58,8 @@ def banner() -> Image.Image:
     return image.resize((width, height), Image.Resampling.LANCZOS)
 
 
-if __name__ == "__main__":
+def main(argv: list[str]) -> None:
+    argparse.ArgumentParser(prog="run.py draw icon", description=__doc__.splitlines()[0]).parse_args(argv)
     for name, picture in (("icon.png", icon()), ("banner.png", banner())):
         picture.save(OUT / name, optimize=True)
         print(OUT / name, picture.size)

@@ -1,39 +1,23 @@
-"""Draws the thumbnails of the Templates browser, workflows/<name>.jpg, 512 x 512: all, or those named.
+"""The thumbnails of the Templates browser, workflows/<name>.jpg, 512 x 512: all, or those named.
 
-    python tools/draw/thumbnails.py [name ...] [--out FOLDER]
-
-Use the Python that runs ComfyUI (.venv after `python run.py setup`). Workflows for models that sound like the pocket
-model's kind are run in a real server, with the pocket model under the name that the loader asks for, a prompt that it
-knows and 25 steps; their cards say "real run". The others' weights are not at hand: their cards draw the plan that the
-saved numbers make, and say "diagram".
+Workflows for models that sound like the pocket model's kind are run in a real server, with the pocket model under the
+name that the loader expects, a prompt that it knows and 25 steps; their cards say "real run". The others' weights are
+not at hand: their cards draw the plan that the saved numbers make, and say "diagram".
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import shutil
-import sys
-import tempfile
-import types
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import torch
 from PIL import Image, ImageDraw
 
-ROOT = Path(__file__).resolve().parents[2]
-# the pack by another name, without what registers its nodes
-for alias, folder in (("safa_pack", ROOT), ("safa_pack.nodes", ROOT / "nodes")):
-    package = types.ModuleType(alias)
-    package.__path__ = [str(folder)]
-    sys.modules[alias] = package
-sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != ROOT]  # `nodes` and `comfy` are the host's
-
-from card import (  # noqa: E402
+from ...safa_core import AverageJoin, SwapJoin, ViewPlan, plan_views
+from ...safa_core.methods.lite_focus import CrossFrequency
+from .card import (
     BACK,
     COLOURS,
     FAINT,
@@ -54,45 +38,7 @@ from card import (  # noqa: E402
     rgb,
     ring,
 )  # fmt: skip
-
-from safa_pack import run  # noqa: E402
-from safa_pack.demo.convert import ui_to_api  # noqa: E402
-from safa_pack.nodes.decode.spectrogram_picture import Spectrogram, audio_spectrogram  # noqa: E402
-from safa_pack.safa_core import AverageJoin, SwapJoin, ViewPlan, plan_views  # noqa: E402
-from safa_pack.safa_core.methods.lite_focus import CrossFrequency  # noqa: E402
-from safa_pack.training.sounds import SAMPLE_RATE, SOUNDS  # noqa: E402
-
-WORKFLOWS = ROOT / "workflows"
-POCKET, STEPS = ROOT / "models" / "safa-pocket", 25
-# by name: what a latent column is (in the planner's unit), and the view that 0 asks for, in columns
-PIXELS, SECONDS = (8, 64), (0.04, 128)
-SCALES = {"audio_stable_audio": (2048 / 44100, 1024), "audio_ace_step": (4096 / 44100, 0)}
-PROMPTS = {  # of the runs, in the pocket model's words; the other runs keep their workflow's
-    "audio_loop_24s": "waves with birds",
-    "audio_long_96s": "wind with distant bells",
-    "audio_from_clip": "a slow drum",
-}
-
-
-@dataclass(frozen=True)
-class Sound:
-    """What a run left: its spectrogram, and that of the clip it was given."""
-
-    spectrum: Spectrogram
-    clip: Spectrogram | None = None
-
-
-def workflow(name: str) -> dict:
-    return json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8"))
-
-
-def plan_of(name: str) -> ViewPlan:
-    """The views that the workflow's planner makes of its saved numbers."""
-    (planner,) = (node for node in workflow(name)["nodes"] if node["type"] == "SaFaSubviewPlanner")
-    length, unit, view, overlap, loop = planner["widgets_values"][:5]
-    scale, own = SCALES.get(name, SECONDS if unit == "seconds" else PIXELS)
-    return plan_views(round(length / scale), round(view / scale) if view else own, overlap, loop)
-
+from .runs import SCALES, STEPS, WORKFLOWS, Sound, plan_of, sampled, start_server, workflow
 
 # --- diagrams ---------------------------------------------------------------------------------------------------------
 
@@ -336,59 +282,6 @@ HEARD = {
 }
 
 
-def a_clip(folder: Path) -> tuple[Path, Spectrogram]:
-    """The recording for audio_from_clip: ten seconds of a synthesised drum."""
-    wave, _ = SOUNDS["drum"](np.random.default_rng(3), 10.0)
-    soundfile.write(folder / "clip.wav", wave, SAMPLE_RATE)
-    return folder / "clip.wav", spectrum_of(folder / "clip.wav")
-
-
-def spectrum_of(path: Path) -> Spectrogram:
-    sound, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    return audio_spectrogram(torch.from_numpy(sound.T), rate)
-
-
-def start(stack: ExitStack):
-    """A ComfyServer of its own with this pack, gone when `stack` is."""
-    from safa_pack.demo.server import ComfyServer  # needs what ComfyUI is installed with
-
-    base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="safa-thumbnails-")))
-    run.link_pack(base / "custom_nodes")
-    models = base / "models" / "audio_models"
-    models.mkdir(parents=True)
-    for name in HEARD:
-        for node in workflow(name)["nodes"]:
-            if node["type"] == "SaFaAudioModelLoader" and node["widgets_values"][0] != POCKET.name:
-                shutil.copytree(POCKET, models / node["widgets_values"][0], dirs_exist_ok=True)
-    (base / "input").mkdir()
-    a_clip(base / "input")
-    device = [] if torch.cuda.is_available() else ["--cpu"]
-    server = ComfyServer(run.host_folder(), base, "--whitelist-custom-nodes", run.PACK, *device)
-    return stack.enter_context(server)
-
-
-def ran(name: str, server):
-    """The server's Result of a workflow, with STEPS steps and the prompt of PROMPTS; refuses what is not as drawn."""
-    prompt = ui_to_api(workflow(name), server.object_info())
-    sampler = next(node for node in prompt.values() if "positive" in node["inputs"] and "seed" in node["inputs"])
-    sampler["inputs"]["steps"] = STEPS
-    if name in PROMPTS:
-        prompt[sampler["inputs"]["positive"][0]]["inputs"]["text"] = PROMPTS[name]
-    result = server.run(prompt, timeout=None)
-    if result.error is not None:
-        raise SystemExit(f"{name}: {result.error['node_type']} failed: {result.error['exception_message'].strip()}")
-    said = [text for _, text in result.texts]
-    if len(plan_of(name)) > 1 and not any(f"{len(plan_of(name))} views" in text for text in said):
-        raise SystemExit(f"{name}: the drawn plan is not the planner's ({said}).")
-    return result
-
-
-def sampled(name: str, server) -> Sound:
-    (path,) = server.files(ran(name, server))
-    clip = server.base / "input" / "clip.wav"
-    return Sound(spectrum_of(path), spectrum_of(clip) if name == "audio_from_clip" else None)
-
-
 def card_of(name: str, *sound: Sound) -> Card:
     """The card, drawn; a real run's also takes its sound."""
     title, subtitle, model, draw = (CARDS | HEARD)[name]
@@ -397,25 +290,21 @@ def card_of(name: str, *sound: Sound) -> Card:
     return card
 
 
-def main(names: list[str], out: Path) -> None:
-    unknown = sorted(set(names) - {*CARDS, *HEARD})
+def main(argv: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="run.py draw thumbnails", description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="name")
+    parser.add_argument("--out", type=Path, default=WORKFLOWS)
+    given = parser.parse_args(argv)
+    unknown = sorted(set(given.names) - {*CARDS, *HEARD})
     if unknown:
         raise SystemExit(f"Expected names out of {', '.join([*CARDS, *HEARD])}; got {', '.join(unknown)}.")
     with ExitStack() as stack:
         server = None
-        for name in names or [*CARDS, *HEARD]:
+        for name in given.names or [*CARDS, *HEARD]:
             sound = ()
             if name in HEARD:
-                server = server or start(stack)
+                server = server or start_server(stack, HEARD)
                 sound = (sampled(name, server),)
             picture = card_of(name, *sound).jpeg()
-            (out / f"{name}.jpg").write_bytes(picture)
-            print(out / f"{name}.jpg", len(picture), flush=True)
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="name")
-    parser.add_argument("--out", type=Path, default=WORKFLOWS)
-    given = parser.parse_args()
-    main(given.names, given.out)
+            (given.out / f"{name}.jpg").write_bytes(picture)
+            print(given.out / f"{name}.jpg", len(picture), flush=True)

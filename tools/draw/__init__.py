@@ -1,0 +1,1 @@
+"""Draws the pictures of the registry, the Templates browser and the help pages."""
