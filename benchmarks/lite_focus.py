@@ -41,8 +41,8 @@ def slim_audioldm2(width: int, layers: int):
     """The host's MODEL; heads as wide as in the published UNet."""
     import torch
 
-    from safa_pack.nodes.audio.diffusers_layout import AudioParts, Mel
     from safa_pack.nodes.audio.model import host_model
+    from safa_pack.nodes.audio.parts import AudioParts, Mel
     from safa_pack.nodes.audio.unet import AudioLDM2UNet
     from safa_pack.tests import tiny_audio
 

@@ -26,7 +26,7 @@ COMPARED = 10  # minutes
 
 def vae():
     """As SaFa Audio Model Loader returns it."""
-    from safa_pack.nodes.audio.diffusers_layout import Mel
+    from safa_pack.nodes.audio.parts import Mel
     from safa_pack.nodes.audio.vae import AudioVAE
     from safa_pack.tests import tiny_audio
 

@@ -10,7 +10,10 @@ from comfy_api.latest import io, ui
 
 
 def show_text(hidden: Any, text: str) -> None:
-    """Show text on the node that `hidden` (with unique_id) belongs to; the page shows `ui` text of the host's only."""
+    """Show text on the node of `hidden` (with unique_id), as a node's progress.
+
+    The page shows `ui` text on some of the host's own nodes alone.
+    """
     if hidden is not None and hidden.unique_id:
         from server import PromptServer  # starts with a running server only
 

@@ -29,15 +29,15 @@ class AudioModel(WindowModel):
         import_host()
         from transformers import logging
 
-        from ...nodes.audio.diffusers_layout import audio_parts
-        from ...nodes.audio.model import _latent_format, sampling_settings
+        from ...nodes.audio.loader import audio_parts
+        from ...nodes.audio.model import latent_format, sampling_settings
         from ...nodes.audio.vae import AudioVAE
 
         logging.disable_progress_bar()
         parts = audio_parts(folder)
         sampling_settings(parts.scheduler, parts.name)  # refuses what DDIM does not know
         super().__init__(parts.unet.to(device), DDIM.of(parts.scheduler), device, batch)
-        latent = _latent_format(parts)
+        latent = latent_format(parts)
         self.text, self.tokenizer, self.vae = parts.text.to(device), parts.tokenizer, AudioVAE(parts)
         self.text.set_clip_options({"execution_device": device})
         self.rows, self.scaling, self.sample_rate = latent.rows, latent.scale_factor, parts.mel.sampling_rate

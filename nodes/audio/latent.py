@@ -16,5 +16,8 @@ class AudioLatent(SpectrogramLatent):
     native_seconds = 10.24
 
     def __init__(self, channels: int, rows: int, columns_per_second: float, columns: int, scale_factor: float):
-        self.latent_channels, self.rows, self.scale_factor = channels, rows, scale_factor
-        self.columns_per_second, self.native_seconds = columns_per_second, columns / columns_per_second
+        self.latent_channels = channels
+        self.rows = rows
+        self.scale_factor = scale_factor
+        self.columns_per_second = columns_per_second
+        self.native_seconds = columns / columns_per_second

@@ -15,11 +15,13 @@ import torch
 
 import comfy.model_management
 from comfy.latent_formats import LatentFormat
+from comfy.model_patcher import ModelPatcher
 
 from ...safa_core.measures.linear_map import LinearMap, synthetic_spectrograms
 from ...safa_core.measures.linear_map import fit_linear_map as least_squares
+from ..mel_vae import MelVAE
 
-CLIPS, COLUMNS = 8, 64  # what is encoded for the fit: clips, and latent columns of each
+CLIPS, COLUMNS = 8, 64  # encoded for the fit: clips, and latent columns of each
 # ln of mel magnitudes at brightness 0, where AudioLDM clamps, and at brightness 1
 QUIETEST, LOUDEST = math.log(1e-5), 2.0
 # Red, green, blue = slope * brightness + offset, cut to 0 ... 1: dark blue, violet, rose, white.
@@ -32,7 +34,7 @@ _maps: dict[str, LinearMap] = {}
 class SpectrogramLatent(LatentFormat):
     """Latents [B, C, ...] of a mel VAE with time along `long_axis` and frequency, low first, along the other.
 
-    fit: gives the LinearMap from the VAE's latents (before `process_in`) to brightness 0 ... 1; None for no preview.
+    fit: makes the LinearMap from the VAE's latents (before `process_in`) to brightness 0 ... 1; None for no preview.
     """
 
     latent_channels = 8
@@ -43,14 +45,21 @@ class SpectrogramLatent(LatentFormat):
 
     @property
     def latent_rgb_factors(self) -> list[list[float]] | None:
-        found = self._fitted()
-        # the previewer maps v to (v + 1) / 2
-        return found and [[2 * slope * w / self.scale_factor for slope, _ in RAMPS] for w in found.weights]
+        linear_map = self._fit()
+        if linear_map is None:
+            return None
+        factors = []
+        for weight in linear_map.weights:
+            # the previewer maps v to (v + 1) / 2
+            factors.append([2 * slope * weight / self.scale_factor for slope, _ in RAMPS])
+        return factors
 
     @property
     def latent_rgb_factors_bias(self) -> list[float] | None:
-        found = self._fitted()
-        return found and [2 * (slope * found.bias + offset) - 1 for slope, offset in RAMPS]
+        linear_map = self._fit()
+        if linear_map is None:
+            return None
+        return [2 * (slope * linear_map.bias + offset) - 1 for slope, offset in RAMPS]
 
     def latent_rgb_factors_reshape(self, latents: torch.Tensor) -> torch.Tensor:
         """The first latent as a picture [1, C, rows, columns]: time to the right, low frequencies at the bottom.
@@ -58,11 +67,12 @@ class SpectrogramLatent(LatentFormat):
         Eq. 5 is linear, so latents of a long canvas are averaged to the picture's width before they are mapped.
         """
         picture = latents[:1].float().movedim(self.long_axis, 3).flip(2)
-        rows, width = picture.shape[2], min(WIDTH, picture.shape[3])
+        rows = picture.shape[2]
+        width = min(WIDTH, picture.shape[3])
         picture = torch.nn.functional.adaptive_avg_pool2d(picture, (rows, width))
         return picture.repeat_interleave(max(1, width // (ASPECT * rows)), dim=2)
 
-    def _fitted(self) -> LinearMap | None:
+    def _fit(self) -> LinearMap | None:
         if self.linear_map is None and self.fit is not None:
             try:
                 self.linear_map = self.fit()
@@ -72,21 +82,18 @@ class SpectrogramLatent(LatentFormat):
         return self.linear_map
 
 
-def with_live_spectrogram(model, fit: Callable[[], LinearMap]):
-    """Give a MODEL whose latent format is a SpectrogramLatent its map; all clones of the model share it.
+def with_live_spectrogram(model: ModelPatcher, fit: Callable[[], LinearMap]) -> ModelPatcher:
+    """A MODEL whose latent format is a SpectrogramLatent, with its map; all clones of the model share it.
 
-    fit: such as `lambda: fit_linear_map(vae)`, called when the first preview is asked for. The previewer reads the
-    loaded model's own latent format, no object patch of a clone, so the map is set there.
+    fit: such as `lambda: fit_linear_map(vae)`, called for the first preview. The previewer reads the latent format of
+    the loaded model, not an object patch of a clone, so the map is set there.
     """
     model.model.latent_format.fit = fit
     return model
 
 
-def fit_linear_map(vae) -> LinearMap:
-    """The map from a mel VAE's latents to brightness; kept in memory by the VAE's weights.
-
-    vae: has `mel_to_latent`, `mel_bins`, `frames_per_column`, `latent_axis` (time), `log` and `first_stage_model`.
-    """
+def fit_linear_map(vae: MelVAE) -> LinearMap:
+    """The map from a mel VAE's latents to brightness; fitted once for the VAE's weights and kept in memory."""
     key = weights_key(vae.first_stage_model)
     if key not in _maps:
         _maps[key] = least_squares(*synthetic_latents(vae))
@@ -95,7 +102,7 @@ def fit_linear_map(vae) -> LinearMap:
 
 
 @torch.no_grad()
-def synthetic_latents(vae, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+def synthetic_latents(vae: MelVAE, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     """(latents [B, C, T, F], brightness [B, frames, bins]) of synthetic clips."""
     brightness = synthetic_spectrograms(CLIPS, COLUMNS * vae.frames_per_column, vae.mel_bins, seed)
     mel = QUIETEST + (LOUDEST - QUIETEST) * brightness

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import torch
 
+import comfy.sd
+from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 
+from ..errors import named
 from ..sockets import CATEGORY
-from .folder import audio_models, model_folder
+from .folder import INDEX, NAME, TANGO, audio_models, find_model, read_json
 from .live_spectrogram import fit_linear_map, with_live_spectrogram
+
+if TYPE_CHECKING:
+    from .parts import AudioParts
+    from .vae import AudioVAE
 
 
 class SaFaAudioModelLoader(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="SaFaAudioModelLoader",
-            display_name="SaFa Audio Model Loader",
+            display_name=NAME,
             category=CATEGORY,
             description=(
                 "Loads AudioLDM, AudioLDM2, MusicLDM (diffusers layout) or Tango and Tango 2 (their own) from "
@@ -45,20 +55,32 @@ class SaFaAudioModelLoader(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model_name) -> io.NodeOutput:
-        folder = model_folder(model_name)
-        return io.NodeOutput(*load_audio_model(folder))
+    def execute(cls, model_name: str) -> io.NodeOutput:
+        with named(NAME):
+            return io.NodeOutput(*load_audio_model(find_model(model_name)))
 
 
-def load_audio_model(folder):
-    """(MODEL, CLIP, VAE) of a model folder."""
+def load_audio_model(path: Path) -> tuple[ModelPatcher, comfy.sd.CLIP, AudioVAE]:
+    """(MODEL, CLIP, VAE) of a model's folder; refuses what is missing, broken or unknown (ValueError)."""
     # diffusers takes seconds to import, so only who loads a model waits for it
-    from .diffusers_layout import audio_parts
     from .model import host_model
     from .text import host_clip
     from .vae import AudioVAE
 
     with torch.inference_mode(False):  # weights that methods with gradients (SyncDiffusion) can use
-        parts = audio_parts(folder)
-        model, clip, vae = host_model(parts), host_clip(parts.text, parts.tokenizer), AudioVAE(parts)
+        parts = audio_parts(path)
+        model = host_model(parts)
+        clip = host_clip(parts.text, parts.tokenizer)
+        vae = AudioVAE(parts)
     return with_live_spectrogram(model, lambda: fit_linear_map(vae)), clip, vae
+
+
+def audio_parts(path: Path) -> AudioParts:
+    """Everything that a model's folder of either layout holds (ValueError as for `load_audio_model`)."""
+    from .diffusers_layout import diffusers_parts
+    from .model_folder import ModelFolder
+    from .tango_layout import tango_parts
+
+    if (path / TANGO).is_file():
+        return tango_parts(ModelFolder(path, {}))
+    return diffusers_parts(ModelFolder(path, read_json(path / INDEX)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 
@@ -11,12 +13,12 @@ import comfy.model_patcher
 from comfy.conds import CONDRegular
 from comfy.supported_models_base import BASE
 
-from .diffusers_layout import AudioParts
-from .folder import WHO
+from .folder import NAME
 from .host_ops import use_host_ops
 from .latent import AudioLatent
+from .parts import AudioParts
 from .text import GENERATED
-from .unet import AudioLDM2UNet
+from .unet import AudioLDM2UNet, PromptUNet
 
 # diffusers' beta_schedule -> the host's name of the same curve
 CURVES = {"scaled_linear": "linear", "linear": "sqrt_linear"}
@@ -25,83 +27,91 @@ TRAINED_COLUMNS = 256  # 10.24 s: what every published checkpoint of these famil
 
 
 class AudioConfig(BASE):
-    """What the host asks of a model family."""
+    """The host's description of a model family."""
 
     unet_config = {"disable_unet_model_creation": True}
     unet_extra_config = {}
     memory_usage_factor = 1.0  # Stable Diffusion's: the same blocks, no wider than Tango's 320 channels
 
-    def inpaint_model(self):
+    def inpaint_model(self) -> bool:
         return False
 
 
 class TokenCond(CONDRegular):
     """Tokens [B, L, D] or their mask [B, L]: prompts of unequal length batch by padding with zeros, mask 0."""
 
-    def can_concat(self, other):
+    def can_concat(self, other: TokenCond) -> bool:
         return self.cond.shape[2:] == other.cond.shape[2:] and self.cond.device == other.cond.device
 
-    def concat(self, others):
-        conds = [self.cond, *(o.cond for o in others)]
-        longest = max(c.shape[1] for c in conds)
-        return torch.cat([F.pad(c, (0, 0) * (c.ndim - 2) + (0, longest - c.shape[1])) for c in conds])
+    def concat(self, others: list[TokenCond]) -> torch.Tensor:
+        conds = [self.cond, *(other.cond for other in others)]
+        longest = max(cond.shape[1] for cond in conds)
+        padded = []
+        for cond in conds:
+            beyond_length = (0, 0) * (cond.ndim - 2)
+            padded.append(F.pad(cond, (*beyond_length, 0, longest - cond.shape[1])))
+        return torch.cat(padded)
 
 
 class AudioModel(comfy.model_base.BaseModel):
-    """A UNet of audio_unet behind the host's BaseModel."""
+    """A UNet of unet.py as the host's BaseModel. name: of its folder, for messages."""
 
-    def __init__(self, config: AudioConfig, kind, unet, name: str):
+    def __init__(
+        self, config: AudioConfig, kind: comfy.model_base.ModelType, unet: PromptUNet | AudioLDM2UNet, name: str
+    ):
         super().__init__(config, kind)
-        self.diffusion_model, self.name = unet, name
+        self.diffusion_model = unet
+        self.name = name
         comfy.model_management.archive_model_dtypes(unet)
 
-    def extra_conds(self, **kwargs):
+    def extra_conds(self, **kwargs) -> dict[str, CONDRegular]:
         """The prompt in the family's own form; no part of it depends on a place in time."""
         self._check_latent(kwargs["noise"])
-        config, tokens = self.diffusion_model.config, kwargs.get("cross_attn")
+        config = self.diffusion_model.config
+        tokens = kwargs.get("cross_attn")
         if isinstance(self.diffusion_model, AudioLDM2UNet):
             second = kwargs.get(GENERATED)
             if second is None:
-                raise ValueError(f"{self.name}: the prompt is of another model; use the CLIP of {WHO}.")
+                raise ValueError(f"{self.name}: the prompt is of another model; use the CLIP of {NAME}.")
             return {"c_crossattn": TokenCond(tokens), **_masked("context_1", "context_1_mask", second)}
         if config.class_embed_type is not None:
-            return {"y": CONDRegular(self._fitting(kwargs.get("pooled_output"), self._class_width()))}
+            pooled = kwargs.get("pooled_output")
+            self._check_prompt(pooled, config.projection_class_embeddings_input_dim)
+            return {"y": CONDRegular(pooled)}
         width = config.cross_attention_dim
-        return _masked(
-            "c_crossattn", "context_mask", self._fitting(tokens, width if isinstance(width, int) else width[0])
-        )
+        self._check_prompt(tokens, width if isinstance(width, int) else width[0])
+        return _masked("c_crossattn", "context_mask", tokens)
 
-    def _class_width(self):
-        return self.diffusion_model.config.projection_class_embeddings_input_dim
-
-    def _check_latent(self, noise):
-        channels, rows = self.latent_format.latent_channels, self.latent_format.rows
+    def _check_latent(self, noise: torch.Tensor) -> None:
+        channels = self.latent_format.latent_channels
+        rows = self.latent_format.rows
         if noise.ndim != 4 or noise.shape[1] != channels or noise.shape[3] != rows or noise.shape[2] < 1:
             raise ValueError(
                 f"{self.name}: expected a latent [batch, {channels}, time, {rows}], got {list(noise.shape)}; connect "
                 "the latent of a Subview Planner with this model."
             )
 
-    def _fitting(self, prompt, width):
+    def _check_prompt(self, prompt: torch.Tensor | None, width: int) -> None:
         if prompt is None or prompt.shape[-1] != width:
             got = "none" if prompt is None else f"{prompt.shape[-1]}"
             raise ValueError(
-                f"{self.name}: expected a prompt of {width} features, got {got}; use the CLIP of {WHO} that came with "
+                f"{self.name}: expected a prompt of {width} features, got {got}; use the CLIP of {NAME} that came with "
                 "this model."
             )
-        return prompt
 
 
-def _masked(name, mask_name, tokens) -> dict:
+def _masked(name: str, mask_name: str, tokens: torch.Tensor) -> dict[str, TokenCond]:
+    """Tokens [B, L, D] and a mask [B, L] of ones."""
     return {name: TokenCond(tokens), mask_name: TokenCond(torch.ones(tokens.shape[:2], device=tokens.device))}
 
 
-def sampling_settings(scheduler: dict, name: str) -> tuple[dict, comfy.model_base.ModelType]:
+def sampling_settings(scheduler: dict[str, Any], name: str) -> tuple[dict[str, Any], comfy.model_base.ModelType]:
     """(the host's settings, kind of prediction) of a diffusers scheduler configuration (ValueError where unknown)."""
-    prediction, curve = scheduler.get("prediction_type", "epsilon"), scheduler.get("beta_schedule", "linear")
+    prediction = scheduler.get("prediction_type", "epsilon")
+    curve = scheduler.get("beta_schedule", "linear")
     if prediction not in KINDS or curve not in CURVES or scheduler.get("trained_betas") is not None:
         raise ValueError(
-            f"{WHO}: the scheduler of {name} has prediction {prediction!r} and betas {curve!r}; known are "
+            f"the scheduler of {name} has prediction {prediction!r} and betas {curve!r}; known are "
             f"{', '.join(KINDS)} and {', '.join(CURVES)}."
         )
     settings = {
@@ -114,29 +124,30 @@ def sampling_settings(scheduler: dict, name: str) -> tuple[dict, comfy.model_bas
     return settings, KINDS[prediction]
 
 
-def _latent_format(parts: AudioParts) -> AudioLatent:
-    vae, mel = parts.vae.config, parts.mel
-    frames = 2 ** (len(vae.block_out_channels) - 1)
-    rows = mel.n_mels // frames
+def latent_format(parts: AudioParts) -> AudioLatent:
+    """The shape and scale of the latents that a model denoises."""
+    mel = parts.mel
+    frames_per_column = 2 ** (len(parts.vae.config.block_out_channels) - 1)
+    rows = mel.n_mels // frames_per_column
     size = parts.unet.config.sample_size
     # A single number is what AudioLDM's pipeline makes by default (5.12 s), and Tango's [32, 2] is of another UNet.
     known = not isinstance(size, int) and size is not None and size[1] == rows
     return AudioLatent(
         parts.unet.config.in_channels,
         rows,
-        mel.sampling_rate / (mel.hop_length * frames),
+        mel.sampling_rate / (mel.hop_length * frames_per_column),
         size[0] if known else TRAINED_COLUMNS,
-        vae.scaling_factor,
+        parts.vae.config.scaling_factor,
     )
 
 
-def host_model(parts: AudioParts):
-    """The host's MODEL; weights in the type the host chooses for this device."""
+def host_model(parts: AudioParts) -> comfy.model_patcher.ModelPatcher:
+    """The host's MODEL of a UNet; weights in the type the host chooses for this device."""
     device = comfy.model_management.get_torch_device()
     parameters = sum(p.numel() for p in parts.unet.parameters())
     dtype = comfy.model_management.unet_dtype(device, parameters, AudioConfig.supported_inference_dtypes)
     config = AudioConfig({**AudioConfig.unet_config, "in_channels": parts.unet.config.in_channels})
-    config.latent_format = _latent_format(parts)
+    config.latent_format = latent_format(parts)
     config.sampling_settings, kind = sampling_settings(parts.scheduler, parts.name)
     config.set_inference_dtype(
         dtype, comfy.model_management.unet_manual_cast(dtype, device, AudioConfig.supported_inference_dtypes)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 
@@ -11,14 +13,17 @@ import comfy.sd
 import comfy.utils
 
 from ...safa_core.sound.mel import MelScale
-from .diffusers_layout import AudioParts
 from .host_ops import use_host_ops
+from .parts import AudioParts, Mel
 
 LOGS = {"ln": torch.log, "log10": torch.log10}
 
 
-class Held(torch.nn.Module):
-    """A library's model for the host's patcher, which writes `device` on what it holds: a read-only property there."""
+class LibraryModel(torch.nn.Module):
+    """A library's model within a plain module, on which the host's patcher can set `device`.
+
+    In the library's own classes `device` is a read-only property.
+    """
 
     def __init__(self, model: torch.nn.Module):
         super().__init__()
@@ -26,57 +31,79 @@ class Held(torch.nn.Module):
 
 
 class AudioVAE(comfy.sd.VAE):
-    """For VAE Decode Audio, VAE Encode Audio and Mel Decode.
+    """VAE and vocoder as a VAE of the host, for VAE Decode Audio, VAE Encode Audio and Mel Decode.
 
     Latents [B, C, T, F] are unscaled, as everywhere in ComfyUI outside the sampler: the pipelines' division by the
     VAE's scaling factor is `process_out` of the MODEL's latent format.
 
-    audio_sample_rate, fmin, fmax in Hz; hop, n_fft in samples per mel frame; frames_per_column: mel frames per
-    latent column; latent_axis: which dimension of a latent is time; vocoder: None where the model has none.
+    A MelVAE, whose attributes mel_vae.py describes.
     """
 
     latent_axis = 2
 
     def __init__(self, parts: AudioParts):
-        mel, manage = parts.mel, comfy.model_management
-        self.name, self.first_stage_model, self.vocoder = parts.name, parts.vae, parts.vocoder
-        self.audio_sample_rate, self.hop, self.n_fft = mel.sampling_rate, mel.hop_length, mel.n_fft
-        self.mel_bins, self.fmin, self.fmax, self.log = mel.n_mels, mel.fmin, mel.fmax, mel.log
+        self.name = parts.name
+        self.first_stage_model = parts.vae
+        self.vocoder = parts.vocoder
+        self.latent_channels = parts.vae.config.latent_channels
         self.frames_per_column = 2 ** (len(parts.vae.config.block_out_channels) - 1)
-        self.latent_channels, self.latent_dim = parts.vae.config.latent_channels, 2
-        self.upscale_ratio = self.downscale_ratio = self.frames_per_column
-        self.output_channels, self.size, self.disable_offload, self.not_video = 1, None, False, False
-        self.extra_1d_channel = self.upscale_index_formula = self.downscale_index_formula = None
-        self.device, self.output_device = manage.vae_device(), manage.intermediate_device()
-        self.working_dtypes = [torch.float32]
-        self.vae_dtype = manage.vae_dtype(self.device, self.working_dtypes)
+        self._set_mel(parts.mel)
+        self._set_host_fields()
         self.patcher = self._patcher(self.first_stage_model)
         self.vocoder_patcher = None if self.vocoder is None else self._patcher(self.vocoder)
 
-    def _patcher(self, module):
+    def _set_mel(self, mel: Mel) -> None:
+        self.audio_sample_rate = mel.sampling_rate
+        self.hop = mel.hop_length
+        self.n_fft = mel.n_fft
+        self.mel_bins = mel.n_mels
+        self.fmin = mel.fmin
+        self.fmax = mel.fmax
+        self.log = mel.log
+
+    def _set_host_fields(self) -> None:
+        """What the host's own VAEs have, and its nodes read."""
+        self.latent_dim = 2
+        self.output_channels = 1
+        self.upscale_ratio = self.downscale_ratio = self.frames_per_column
+        self.upscale_index_formula = self.downscale_index_formula = None
+        self.extra_1d_channel = None
+        self.size = None
+        self.disable_offload = False
+        self.not_video = False
+        self.device = comfy.model_management.vae_device()
+        self.output_device = comfy.model_management.intermediate_device()
+        self.working_dtypes = [torch.float32]
+        self.vae_dtype = comfy.model_management.vae_dtype(self.device, self.working_dtypes)
+
+    def _patcher(self, module: torch.nn.Module) -> comfy.model_patcher.ModelPatcher:
         torch.nn.Module.to(module, self.vae_dtype)
         use_host_ops(module, self.vae_dtype, None)
         comfy.model_management.archive_model_dtypes(module)
         offload = comfy.model_management.vae_offload_device()
-        return comfy.model_patcher.CoreModelPatcher(Held(module), load_device=self.device, offload_device=offload)
+        return comfy.model_patcher.CoreModelPatcher(
+            LibraryModel(module), load_device=self.device, offload_device=offload
+        )
 
     def load(self, memory_required: float = 0) -> None:
         """Bring VAE and vocoder to the device, with `memory_required` bytes left beside them."""
         patchers = [p for p in (self.patcher, self.vocoder_patcher) if p is not None]
         comfy.model_management.load_models_gpu(patchers, memory_required=memory_required)
 
-    def memory_used_decode(self, shape, dtype) -> float:
+    def memory_used_decode(self, shape: Sequence[int], dtype: torch.dtype) -> float:
         """Bytes for a latent [B, C, T, F]: the host's figure for an AutoencoderKL, per pixel of the spectrogram."""
         pixels = shape[2] * shape[3] * self.frames_per_column**2
         return 2178 * pixels * comfy.model_management.dtype_size(dtype)
 
-    def memory_used_encode(self, shape, dtype) -> float:
+    def memory_used_encode(self, shape: Sequence[int], dtype: torch.dtype) -> float:
         """Bytes for a mel spectrogram [B, 1, frames, bins]."""
         return 1767 * shape[2] * shape[3] * comfy.model_management.dtype_size(dtype)
 
     def memory_used_vocoder(self, frames: int) -> float:
-        """Bytes for `frames` mel frames: about six tensors of the widest level live at once."""
-        config, rate, widest = self.vocoder.config, 1, 0
+        """Bytes for `frames` mel frames: about six tensors of the widest level live together."""
+        config = self.vocoder.config
+        rate = 1
+        widest = 0
         for level, up in enumerate(config.upsample_rates):
             rate *= up
             widest = max(widest, rate * config.upsample_initial_channel // 2 ** (level + 1))
@@ -97,9 +124,9 @@ class AudioVAE(comfy.sd.VAE):
         self.check_latent(latent)
         memory = self.memory_used_decode(latent.shape, self.vae_dtype)
         comfy.model_management.load_models_gpu([self.patcher], memory_required=memory)
-        return torch.cat([self._decoded(one) for one in latent.split(1)])
+        return torch.cat([self._decode_mel(clip) for clip in latent.split(1)])
 
-    def _decoded(self, latent) -> torch.Tensor:
+    def _decode_mel(self, latent: torch.Tensor) -> torch.Tensor:
         latent = latent.to(self.device, self.vae_dtype)
         return self.first_stage_model.decode(latent, return_dict=False)[0][:, 0].float()
 
@@ -113,20 +140,20 @@ class AudioVAE(comfy.sd.VAE):
             )
         memory = self.memory_used_encode((1, 1, *shape[1:]), self.vae_dtype)
         comfy.model_management.load_models_gpu([self.patcher], memory_required=memory)
-        ones = mel[:, None].to(self.device, self.vae_dtype).split(1)
-        return torch.cat([self.first_stage_model.encode(one).latent_dist.mode().float() for one in ones])
+        clips = mel[:, None].to(self.device, self.vae_dtype).split(1)
+        return torch.cat([self.first_stage_model.encode(clip).latent_dist.mode().float() for clip in clips])
 
     def mel_to_audio(self, mel: torch.Tensor) -> torch.Tensor:
         """Log-mel [B, frames, mel_bins] -> waveform [B, frames * hop], float32.
 
-        HiFi-GAN gives a few samples more (32 for AudioLDM's); the pipelines cut them too.
+        A HiFi-GAN's few samples more (32 for AudioLDM's) are cut, as the pipelines do.
         """
         if self.vocoder is None:
             raise ValueError(f"{self.name} has no vocoder; use Mel Decode, which has Griffin-Lim.")
         memory = self.memory_used_vocoder(mel.shape[1])
         comfy.model_management.load_models_gpu([self.vocoder_patcher], memory_required=memory)
-        ones = mel.to(self.device, self.vae_dtype).split(1)
-        return torch.cat([self.vocoder(one)[:, : mel.shape[1] * self.hop].float() for one in ones])
+        clips = mel.to(self.device, self.vae_dtype).split(1)
+        return torch.cat([self.vocoder(clip)[:, : mel.shape[1] * self.hop].float() for clip in clips])
 
     def audio_to_mel(self, audio: torch.Tensor) -> torch.Tensor:
         """Waveform [B, samples] at audio_sample_rate -> log-mel [B, ceil(samples / hop), mel_bins].
@@ -140,14 +167,22 @@ class AudioVAE(comfy.sd.VAE):
         mel = (scale.filterbank().to(audio) @ spectrum[..., : audio.shape[1] // self.hop].abs()).transpose(1, 2)
         return LOGS[self.log](mel.clamp(min=1e-5))
 
-    def decode(self, samples_in: torch.Tensor, vae_options=None) -> torch.Tensor:
+    def decode(self, samples_in: torch.Tensor, vae_options: dict | None = None) -> torch.Tensor:
         """Latent [B, C, T, F] -> waveform [B, samples, 1], as VAE Decode Audio takes it."""
         return self._sound(self.latent_to_mel(samples_in))
 
-    def _sound(self, mel) -> torch.Tensor:
+    def _sound(self, mel: torch.Tensor) -> torch.Tensor:
         return self.mel_to_audio(mel).to(self.output_device)[..., None]
 
-    def decode_tiled(self, samples, tile_x=512, tile_y=None, overlap=64, tile_t=None, overlap_t=None) -> torch.Tensor:
+    def decode_tiled(
+        self,
+        samples: torch.Tensor,
+        tile_x: int = 512,
+        tile_y: int | None = None,
+        overlap: int = 64,
+        tile_t: int | None = None,
+        overlap_t: int | None = None,
+    ) -> torch.Tensor:
         """As `decode`, the VAE in windows of `tile_x` latent columns that fade into each other over `overlap`.
 
         Not the whole decode's values: the VAE's GroupNorm and attention see one window at a time.
@@ -158,7 +193,7 @@ class AudioVAE(comfy.sd.VAE):
         comfy.model_management.load_models_gpu([self.patcher], memory_required=memory)
         mel = comfy.utils.tiled_scale_multidim(
             samples,
-            lambda part: self._decoded(part)[:, None],
+            lambda part: self._decode_mel(part)[:, None],
             tile=(tile_x, samples.shape[3]),
             overlap=(min(overlap, tile_x // 2), 0),
             upscale_amount=self.frames_per_column,
@@ -179,5 +214,14 @@ class AudioVAE(comfy.sd.VAE):
         audio = F.pad(audio, (0, -audio.shape[1] % column))
         return self.mel_to_latent(self.audio_to_mel(audio)).to(self.output_device)
 
-    def encode_tiled(self, pixel_samples, tile_x=None, tile_y=None, overlap=None, tile_t=None, overlap_t=None):
+    def encode_tiled(
+        self,
+        pixel_samples: torch.Tensor,
+        tile_x: int | None = None,
+        tile_y: int | None = None,
+        overlap: int | None = None,
+        tile_t: int | None = None,
+        overlap_t: int | None = None,
+    ) -> torch.Tensor:
+        """As `encode`: the spectrogram is encoded whole."""
         return self.encode(pixel_samples)

@@ -21,7 +21,8 @@ from ..sockets import CATEGORY, SaFaPlan
 NAME = "Loop VAE Decode"
 NO_PICTURE = "expected a VAE for pictures, got one for audio; decode sound with Mel Decode."
 PADDING = 16  # latents from the other side, as wide as the overlap of the host's own tiled decode
-TEST_LONG, TEST_SHORT, TEST_ROLL = 16, 8, 5  # latents of the test picture, and how far it is rolled
+TEST_LONG, TEST_SHORT = 16, 8  # latents of the test picture
+TEST_ROLL = 5  # latents that it is rolled by
 TILED_DECODES = ("decode_tiled_", "decode_tiled_1d", "decode_tiled_3d", "_decode_tiled_owned")
 
 
@@ -56,19 +57,19 @@ def decode_loop(vae: Any, latent: torch.Tensor, axis: int, what: str = "picture"
     )
 
 
-def _obstacle(vae, axis: int) -> str | None:
+def _obstacle(vae: Any, axis: int) -> str | None:
     if vae.handles_tiling:
         return "the VAE cuts its input into tiles itself"
     return wrap_obstacle(vae.first_stage_model, axis)
 
 
 def _rounding(dtype: torch.dtype) -> float:
-    """How far rounding alone may part two decodings of a column; without a ring they differ by 0.16 to 1."""
+    """The largest difference of two decodings of a column that is rounding; without a ring it is 0.16 to 1."""
     return max(0.01, 16 * torch.finfo(dtype).eps)
 
 
-def _roll_error(vae, latent: torch.Tensor, axis: int) -> float:
-    """How far a small rolled latent is from decoding to the rolled picture: sees what inspecting layers cannot."""
+def _roll_error(vae: Any, latent: torch.Tensor, axis: int) -> float:
+    """How far a small latent, rolled, is from decoding to its picture, rolled: finds what a look at layers cannot."""
     shape = [1, latent.shape[1], *(min(size, TEST_SHORT) for size in latent.shape[2:])]
     shape[axis] = TEST_LONG
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
@@ -79,25 +80,27 @@ def _roll_error(vae, latent: torch.Tensor, axis: int) -> float:
     return (picture.roll(TEST_ROLL * step, axis - 1) - rolled).abs().max().item()
 
 
-def _decode_padded(decode: Callable, latent: torch.Tensor, axis: int, picture_axis: int, *args, **kwargs):
+def _decode_padded(
+    decode: Callable, latent: torch.Tensor, axis: int, picture_axis: int, *args, **kwargs
+) -> tuple[torch.Tensor, float]:
     """Decode with PADDING latents from the other side: (picture, how far the two ends differ)."""
     picture = decode(pad_ring(latent, axis, PADDING), *args, **kwargs)
     return crop_ring(picture, picture_axis, latent.shape[axis], PADDING)
 
 
-def _decode_circular(vae, latent: torch.Tensor, axis: int) -> tuple[torch.Tensor, float | None]:
+def _decode_circular(vae: Any, latent: torch.Tensor, axis: int) -> tuple[torch.Tensor, float | None]:
     """Decode with circular convolutions: (picture, None), or as `_decode_padded` if the host falls back to tiles.
 
     A tile is no ring: its convolutions must be the ordinary ones again, over a latent that was padded as a whole. The
     fallback happens inside `vae.decode`, so a copy of the VAE object (the model itself is shared) gets its own.
     """
     differences = []
-    mine = copy.copy(vae)
+    ring_vae = copy.copy(vae)
     with ExitStack() as ring:
         ring.enter_context(circular(vae.first_stage_model, axis))
 
         def padded(tiled_decode: Callable) -> Callable:
-            def decode(samples, *args, **kwargs):
+            def decode(samples: torch.Tensor, *args, **kwargs) -> torch.Tensor:
                 ring.close()
                 picture, difference = _decode_padded(tiled_decode, samples, axis, axis, *args, **kwargs)
                 differences.append(difference)
@@ -106,8 +109,8 @@ def _decode_circular(vae, latent: torch.Tensor, axis: int) -> tuple[torch.Tensor
             return decode
 
         for name in TILED_DECODES:
-            setattr(mine, name, padded(getattr(vae, name)))
-        picture = mine.decode(latent)
+            setattr(ring_vae, name, padded(getattr(vae, name)))
+        picture = ring_vae.decode(latent)
     return picture, differences[0] if differences else None
 
 

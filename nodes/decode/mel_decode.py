@@ -1,4 +1,4 @@
-"""Mel Decode: latents to sound by way of a mel spectrogram, as long as one likes and around loops."""
+"""Mel Decode: latents to sound of any length, around loops, and its spectrogram."""
 
 from __future__ import annotations
 
@@ -49,7 +49,8 @@ def decode_sound(
     return sound, [audio_spectrogram(clip, _rate(vae)) for clip in sound], lines
 
 
-def _rate(vae) -> int:
+def _rate(vae: Any) -> int:
+    """Samples per second of the sound that a VAE decodes to."""
     return int(getattr(vae, "audio_sample_rate_output", vae.audio_sample_rate))
 
 
@@ -78,7 +79,7 @@ def check(vae: Any, latent: dict, canvas: Canvas | None, join_at: str) -> None:
         )
 
 
-def _check_shape(vae, samples: torch.Tensor) -> None:
+def _check_shape(vae: Any, samples: torch.Tensor) -> None:
     """Refuse a latent whose channels, dimensions or rows are not this VAE's (ValueError)."""
     shape = list(samples.shape)
     wanted = _wanted_shape(vae)
@@ -92,7 +93,7 @@ def _check_shape(vae, samples: torch.Tensor) -> None:
         )
 
 
-def _wanted_shape(vae) -> list[str | int]:
+def _wanted_shape(vae: Any) -> list[str | int]:
     """The shape of a latent that this VAE decodes, with words for sizes that are free."""
     channels = vae.latent_channels
     if mel_vae(vae) is None:
@@ -136,7 +137,7 @@ class SaFaMelDecode(io.ComfyNode):
                     round=0.001,
                     optional=True,
                     advanced=True,
-                    tooltip="Seconds that the VAE decodes at once, at least 2.56 for AudioLDM. 0 = everything where "
+                    tooltip="Seconds that the VAE decodes at a time, at least 2.56 for AudioLDM. 0 = everything where "
                     "memory allows, which alone is exact. The node says how much windows differ.",
                 ),
                 io.Combo.Input(

@@ -8,11 +8,23 @@ import comfy.model_management
 from comfy_api.latest import io
 
 from ...safa_core.sound.mel import RIFFUSION, GriffinLim, riffusion_mel
+from ..errors import named
 from ..node_text import show_text
 from ..sockets import CATEGORY
 
 NAME = "Riffusion Decode"
-BLOCK = 512  # frames at once: 8821 frequencies each
+BLOCK = 512  # frames that get their phases together: 8821 frequencies each
+
+
+def check(image: torch.Tensor) -> None:
+    """Refuse a picture [B, H, W, C] that is not Riffusion's (ValueError)."""
+    if image.shape[1] != RIFFUSION.bins or not image.shape[2]:
+        raise ValueError(
+            f"expected a picture {RIFFUSION.bins} pixels high, got {image.shape[2]} x {image.shape[1]}; Riffusion's "
+            "rows are its frequencies, so a scaled picture sounds wrong."
+        )
+    if not torch.isfinite(image).all():
+        raise ValueError("the picture holds NaN or infinity; look at the VAE that made it.")
 
 
 def decode_riffusion(image: torch.Tensor, loop: bool, stereo: bool) -> torch.Tensor:
@@ -55,17 +67,14 @@ class SaFaRiffusionDecode(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, image, loop, stereo=False) -> io.NodeOutput:
-        if image.shape[1] != RIFFUSION.bins or not image.shape[2]:
-            raise ValueError(
-                f"{NAME}: expected a picture {RIFFUSION.bins} pixels high, got {image.shape[2]} x {image.shape[1]}; "
-                "Riffusion's rows are its frequencies, so a scaled picture sounds wrong."
-            )
-        if not torch.isfinite(image).all():
-            raise ValueError(f"{NAME}: the picture holds NaN or infinity; look at the VAE that made it.")
+    def execute(cls, image: torch.Tensor, loop: bool, stereo: bool = False) -> io.NodeOutput:
+        with named(NAME):
+            check(image)
         sound = decode_riffusion(image, loop, stereo)
         rate = RIFFUSION.sample_rate
-        text = f"{sound.shape[-1] / rate:.6g} s at {rate} Hz ({sound.shape[-1]} samples){', loop' if loop else ''}"
+        text = f"{sound.shape[-1] / rate:.6g} s at {rate} Hz ({sound.shape[-1]} samples)"
+        if loop:
+            text += ", loop"
         if (sound.abs().amax(dim=(1, 2)) == 0).any():
             text += "; warning: silence, the picture is white"
         show_text(cls.hidden, text)

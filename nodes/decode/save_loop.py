@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,43 +15,46 @@ from comfy.cli_args import args
 from comfy_api.latest import io, ui
 
 from ...safa_core.sound.riff import LARGEST, append_chunks, info_chunk, smpl_chunk
+from ..errors import named
 from ..node_text import show_text
 from ..sockets import CATEGORY
 
 NAME = "Save Loop (WAV)"
 FORMATS = {"16-bit": ("PCM_16", 2), "24-bit": ("PCM_24", 3), "float": ("FLOAT", 4)}  # soundfile's name, bytes
-BLOCK = 2**18  # samples per channel that are converted at once
-HEADER = 256  # bytes, more than soundfile writes before the samples
+BLOCK = 2**18  # samples per channel that are converted together
 
 
 def check_library() -> None:
-    """ValueError where soundfile is there without its C library, as its wheel for any platform is; not at import,
-    where it would take all nodes with it.
+    """Refuse to save where soundfile lacks its C library, as its wheel for any platform does (ValueError).
+
+    Not at import, where the error would take all nodes with it.
     """
     try:
         import soundfile  # noqa: F401
     except OSError as error:
         raise ValueError(
-            f"{NAME}: the package soundfile finds no libsndfile ({error}); install it (Debian, Ubuntu: apt-get install "
+            f"the package soundfile finds no libsndfile ({error}); install it (Debian, Ubuntu: apt-get install "
             "libsndfile1), then restart ComfyUI. Nothing is saved."
         ) from error
 
 
-def write_wav(path: Path, waveform: torch.Tensor, rate: int, kind: str, repeat: int, chunks: list[bytes]) -> int:
+def write_wav(path: Path, waveform: torch.Tensor, rate: int, format: str, repeat: int, chunks: list[bytes]) -> int:
     """Write waveform [channels, samples], `repeat` times; returns how many of its samples were clipped.
 
-    The file appears under its name only when it is whole.
+    rate: in Hz. format: one of FORMATS. chunks: RIFF chunks for the end of the file, which appears under its name only
+    when it is whole.
     """
     import soundfile
 
-    subtype, _ = FORMATS[kind]
-    part, clipped = path.with_name(f"{path.name}.part"), 0
+    subtype, _ = FORMATS[format]
+    part = path.with_name(f"{path.name}.part")
+    clipped = 0
     try:
         with soundfile.SoundFile(part, "w", rate, len(waveform), subtype, format="WAV") as file:
             for _ in range(repeat):
                 clipped = 0
                 for block in waveform.split(BLOCK, dim=1):
-                    samples, lost = quantise(block.T.float().numpy(), kind)
+                    samples, lost = quantise(block.T.float().numpy(), format)
                     file.write(samples)
                     clipped += lost
         with open(part, "r+b") as file:
@@ -61,14 +65,14 @@ def write_wav(path: Path, waveform: torch.Tensor, rate: int, kind: str, repeat: 
     return clipped
 
 
-def quantise(samples: np.ndarray, kind: str) -> tuple[np.ndarray, int]:
+def quantise(samples: np.ndarray, format: str) -> tuple[np.ndarray, int]:
     """Samples as soundfile takes them without loss, and how many lay beyond ±1 and were clipped (never for float).
 
     Rounded to the nearest: libsndfile alone rounds down, half a step of offset.
     """
-    if kind == "float":
+    if format == "float":
         return samples, 0
-    bits = 8 * FORMATS[kind][1]
+    bits = 8 * FORMATS[format][1]
     steps = np.rint(samples.astype(np.float64) * 2 ** (bits - 1)).clip(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
     clipped = int((np.abs(samples) > 1).sum())
     if bits == 16:
@@ -76,7 +80,7 @@ def quantise(samples: np.ndarray, kind: str) -> tuple[np.ndarray, int]:
     return steps.astype(np.int32) << (32 - bits), clipped
 
 
-def metadata(hidden) -> list[bytes]:
+def metadata(hidden: Any) -> list[bytes]:
     """The prompt and workflow as the comment of the file, one JSON object; none with --disable-metadata.
 
     The host's page reads workflows back from FLAC, MP3, Ogg and others, but from no chunk of a WAV file; the comment
@@ -84,34 +88,34 @@ def metadata(hidden) -> list[bytes]:
     """
     if args.disable_metadata or hidden is None:
         return []
-    told = {**({"prompt": hidden.prompt} if hidden.prompt else {}), **(hidden.extra_pnginfo or {})}
-    return [info_chunk(ISFT="ComfyUI", ICMT=json.dumps(told))] if told else []
+    comment = {"prompt": hidden.prompt} if hidden.prompt else {}
+    comment |= hidden.extra_pnginfo or {}
+    return [info_chunk(ISFT="ComfyUI", ICMT=json.dumps(comment))] if comment else []
 
 
-def check(audio, kind: str, repeat: int) -> tuple[torch.Tensor, int]:
-    """(waveform [B, channels, samples] on the CPU, rate in Hz), or a ValueError before anything is written."""
+def check(audio: dict | None, format: str, repeat: int) -> tuple[torch.Tensor, int]:
+    """(waveform [B, channels, samples] on the CPU, rate in Hz); refuses what cannot be written (ValueError)."""
     if audio is None:
-        raise ValueError(f"{NAME}: expected audio, got none; the video it comes from may have no sound.")
-    waveform, rate = audio["waveform"].cpu(), int(audio["sample_rate"])
+        raise ValueError("expected audio, got none; the video it comes from may have no sound.")
+    waveform = audio["waveform"].cpu()
+    rate = int(audio["sample_rate"])
     if waveform.ndim != 3 or waveform.shape[1] not in (1, 2):
-        raise ValueError(
-            f"{NAME}: expected mono or stereo audio, [batch, 1 or 2, samples], got {list(waveform.shape)}."
-        )
+        raise ValueError(f"expected mono or stereo audio, [batch, 1 or 2, samples], got {list(waveform.shape)}.")
     if not waveform.numel() or rate < 1:
-        raise ValueError(f"{NAME}: expected sound, got {list(waveform.shape)} samples at {rate} Hz; nothing is saved.")
+        raise ValueError(f"expected sound, got {list(waveform.shape)} samples at {rate} Hz; nothing is saved.")
     if not torch.isfinite(waveform).all():
-        raise ValueError(f"{NAME}: the audio holds NaN or infinity; look at the node that made it. Nothing is saved.")
-    size = waveform[0].numel() * FORMATS[kind][1] * repeat
+        raise ValueError("the audio holds NaN or infinity; look at the node that made it. Nothing is saved.")
+    size = waveform[0].numel() * FORMATS[format][1] * repeat
     if size > LARGEST - 2**24:
         raise ValueError(
-            f"{NAME}: a WAV file ends at 4 GiB, but {repeat} × the clip is {size / 2**30:.1f} GiB; lower `repeat`, "
+            f"a WAV file ends at 4 GiB, but {repeat} × the clip is {size / 2**30:.1f} GiB; lower `repeat`, "
             "choose fewer bits, or save FLAC with the host's Save Audio."
         )
     return waveform, rate
 
 
-def clipping(clipped: list[int], waveform: torch.Tensor) -> str:
-    """What is said about samples beyond ±1; empty where there were none."""
+def describe_clipping(clipped: list[int], waveform: torch.Tensor) -> str:
+    """How many samples lay beyond ±1, for the node; empty where none did. clipped: samples of each clip."""
     if not any(clipped):
         return ""
     return (
@@ -165,23 +169,29 @@ class SaFaSaveLoop(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, audio, filename_prefix, loop, format, repeat=1, audioUI=None) -> io.NodeOutput:
-        check_library()
-        waveform, rate = check(audio, format, repeat)
+    def execute(
+        cls, audio: dict, filename_prefix: str, loop: bool, format: str, repeat: int = 1, audioUI: Any = None
+    ) -> io.NodeOutput:
+        with named(NAME):
+            check_library()
+            waveform, rate = check(audio, format, repeat)
         chunks = metadata(cls.hidden)
         if loop:
             chunks.insert(0, smpl_chunk(rate, waveform.shape[-1] * repeat))
         folder, stem, counter, subfolder, _ = folder_paths.get_save_image_path(
             filename_prefix, folder_paths.get_output_directory()
         )
-        saved, clipped = [], []
+        saved = []
+        clipped = []
         for number, clip in enumerate(waveform):
             path, counter = free_path(Path(folder), stem.replace("%batch_num%", str(number)), counter)
             clipped.append(write_wav(path, clip, rate, format, repeat, chunks))
             saved.append(ui.SavedResult(path.name, subfolder, io.FolderType.output))
         seconds = waveform.shape[-1] * repeat / rate
-        names = saved[0].filename + (f" to {saved[-1].filename}" if len(saved) > 1 else "")
-        show_text(cls.hidden, f"{names}: {seconds:.6g} s at {rate} Hz{clipping(clipped, waveform)}")
+        names = saved[0].filename
+        if len(saved) > 1:
+            names += f" to {saved[-1].filename}"
+        show_text(cls.hidden, f"{names}: {seconds:.6g} s at {rate} Hz{describe_clipping(clipped, waveform)}")
         return io.NodeOutput(ui=ui.SavedAudios(saved))
 
 

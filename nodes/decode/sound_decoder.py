@@ -1,4 +1,4 @@
-"""Latents to sound by way of a mel spectrogram: in one, in windows, around loops, within the memory there is."""
+"""Latents to sound by way of a mel spectrogram: whole or in windows, around loops, within the free memory."""
 
 from __future__ import annotations
 
@@ -11,28 +11,31 @@ import torch
 import comfy.model_management
 import comfy.utils
 
-from ...safa_core import SwapJoin, TriangularJoin, ViewPlan, plan_views
+from ...safa_core import Join, SwapJoin, TriangularJoin, ViewPlan, plan_views
 from ...safa_core.sound.mel import GriffinLim, MelScale
 from ...safa_core.sound.vocode import Differences, Vocoder, circular_convolutions, join_windows, scaled, vocoder_reach
+from ..mel_vae import MelVAE
 from .spectrogram_picture import Spectrogram
 
-FADE, SMALLEST = 32, 64  # latent columns over which windows of the VAE fade into each other, and of the least window
+SMALLEST = 64  # latent columns of the least window that the VAE decodes
+FADE = 32  # latent columns over which such windows fade into each other
 SILENCE = 1e-4  # peak below which a sound is called silent (-80 dB)
 MEMORY_MARGIN = 1.5  # as the host: it runs what needs 1/1.5 of the free memory
 
 
 @dataclass
 class MelDecoder:
-    """One decoding: a VAE with a mel spectrogram, and how the canvas is cut.
+    """A VAE that makes mel spectrograms, and how it decodes a canvas.
 
-    vae:     as SaFa Audio Model Loader gives it. loop: the end flows into the start.
-    joined:  views and join where windows are joined on the mel, else None.
-    columns: latent columns that the VAE decodes at once.
+    loop:    the end flows into the start.
+    joined:  views and join where every view is decoded by itself and joined on the mel, else None.
+    columns: latent columns that the VAE decodes together.
+    peak:    of the sound decoded last. differences: of windows where they overlap.
     """
 
-    vae: object
+    vae: MelVAE
     loop: bool
-    joined: tuple[ViewPlan, object] | None
+    joined: tuple[ViewPlan, Join] | None
     columns: int
 
     def __post_init__(self):
@@ -40,10 +43,12 @@ class MelDecoder:
         self.scale = MelScale(
             vae.audio_sample_rate, vae.mel_bins, vae.hop, vae.fmin, vae.fmax, vae.n_fft, vae.n_fft, vae.log
         )
-        self.differences, self.peak = Differences(), 0.0
+        self.differences = Differences()
+        self.peak = 0.0
 
     def decode(self, latent: torch.Tensor, out: torch.Tensor) -> Spectrogram:
-        """Latent [1, C, T, ...] into `out` [samples]; with less at once where memory runs out."""
+        """Latent [1, C, T, ...] into `out` [samples]; in smaller windows where memory runs out."""
+        self.peak = 0.0
         while True:
             try:
                 return self._decode(latent, out)
@@ -66,14 +71,14 @@ class MelDecoder:
         spectrum = Spectrogram(self.scale, plan.length)
         progress = comfy.utils.ProgressBar(plan.length)
         vocoder = self._vocoder(origin, plan.length)
-        for frame, piece in vocoder.pieces(self._watched(blocks, spectrum, origin), self.loop):
+        for frame, piece in vocoder.pieces(self._record(blocks, spectrum, origin), self.loop):
             comfy.model_management.throw_exception_if_processing_interrupted()
-            self._put(piece[0], out, (origin + frame) % plan.length * vocoder.hop)
+            self._write(piece[0], out, (origin + frame) % plan.length * vocoder.hop)
             progress.update(piece.shape[1] // vocoder.hop)
         return spectrum
 
-    def cut(self, length: int) -> tuple[ViewPlan, object]:
-        """What is decoded by itself, in latent columns, and how it is joined on the mel."""
+    def cut(self, length: int) -> tuple[ViewPlan, Join]:
+        """The windows that are decoded one by one, in latent columns, and how they are joined on the mel."""
         if self.joined:
             return self.joined
         if self.columns >= length:
@@ -81,8 +86,9 @@ class MelDecoder:
         return plan_views(length, self.columns, FADE / self.columns, self.loop), TriangularJoin()
 
     def _windows(self, latent: torch.Tensor, views: ViewPlan) -> Iterator[torch.Tensor]:
-        """The views' mels [1, frames, bins]; a loop decoded in one runs its convolutions around the ring."""
-        vae, axis = self.vae, self.vae.latent_axis
+        """The windows' mels [1, frames, bins]; the convolutions of a single one run around a loop."""
+        vae = self.vae
+        axis = vae.latent_axis
         ring = self.loop and len(views) == 1
         for i in range(len(views)):
             columns = views.indices(i).to(latent.device)
@@ -96,7 +102,8 @@ class MelDecoder:
                 )
             yield mel
 
-    def _watched(self, blocks, spectrum: Spectrogram, frame: int) -> Iterator[torch.Tensor]:
+    def _record(self, blocks: Iterator[torch.Tensor], spectrum: Spectrogram, frame: int) -> Iterator[torch.Tensor]:
+        """Mel blocks [1, n, bins] from frame `frame` on, each added to the spectrogram as it passes."""
         for block in blocks:
             spectrum.add(block[0], frame)
             frame += block.shape[1]
@@ -114,7 +121,7 @@ class MelDecoder:
             )
         return Vocoder(lambda mel, first: vae.mel_to_audio(mel), hop, before, after)
 
-    def _put(self, piece: torch.Tensor, out: torch.Tensor, start: int) -> None:
+    def _write(self, piece: torch.Tensor, out: torch.Tensor, start: int) -> None:
         """Write samples from `start` on, around the ring."""
         piece = piece.float().cpu()
         peak = piece.abs().max().item()  # NaN where there is one
@@ -126,8 +133,8 @@ class MelDecoder:
         out[start : start + straight] = piece[:straight]
         out[: len(piece) - straight] = piece[straight:]
 
-    def told(self, length: int, asked: bool) -> str:
-        """How a canvas of `length` columns was decoded, for the node."""
+    def describe(self, length: int, window: bool) -> str:
+        """How a canvas of `length` columns was decoded, for the node. window: the user set the length of a window."""
         vae = self.vae
         second = vae.hop * vae.frames_per_column / vae.audio_sample_rate
         views, _ = self.cut(length)
@@ -136,10 +143,12 @@ class MelDecoder:
             how = "its convolutions around the loop, exact but for rounding" if self.loop else "as its library does"
             parts.append(f"the VAE decoded all at once, {how}")
         else:
-            rms, largest = (
-                self.scale.decibel(torch.tensor(d)).item() for d in (self.differences.rms, self.differences.largest)
-            )
-            why = "joined on the mel" if self.joined else "asked for" if asked else "for lack of memory"
+            rms = self.scale.decibel(torch.tensor(self.differences.rms)).item()
+            largest = self.scale.decibel(torch.tensor(self.differences.largest)).item()
+            if self.joined:
+                why = "joined on the mel"
+            else:
+                why = "asked for" if window else "for lack of memory"
             parts.append(
                 f"the VAE decoded {len(views)} windows of {views.view * second:.4g} s one by one ({why}); where two "
                 f"decoded the same columns they differ by {rms:.2g} dB rms, {largest:.2g} dB at most"
@@ -151,34 +160,42 @@ class MelDecoder:
         return "; ".join(parts)
 
 
-def decode_mel(vae, latent: torch.Tensor, loop: bool, joined=None, window: float = 0.0):
-    """(sound [B, 1, frames * hop], one Spectrogram each, what to say) of a VAE with a mel spectrogram.
+def decode_mel(
+    vae: MelVAE,
+    latent: torch.Tensor,
+    loop: bool,
+    joined: tuple[ViewPlan, Join] | None = None,
+    window: float = 0.0,
+) -> tuple[torch.Tensor, list[Spectrogram], list[str]]:
+    """Decode latents [B, C, T, ...] by way of a mel spectrogram; refuses what does not fit into memory (ValueError).
 
-    window: seconds that the VAE decodes at once, 0 for all where memory allows.
+    joined: views and join, to decode every view by itself and join them on the mel.
+    window: seconds that the VAE decodes together, 0 for all where memory allows.
+    Returns (sound [B, 1, frames * hop], a Spectrogram of each, lines on how it was decoded).
     """
     length = latent.shape[vae.latent_axis]
     column = vae.hop * vae.frames_per_column
-    asked = round(window * vae.audio_sample_rate / column)
-    if window and asked < min(SMALLEST, length):
+    window_columns = round(window * vae.audio_sample_rate / column)
+    if window and window_columns < min(SMALLEST, length):
         raise ValueError(
-            f"expected `window` of at least {SMALLEST * column / vae.audio_sample_rate:g} s, or 0 for "
-            f"everything at once, got {window:g} s."
+            f"expected `window` of at least {SMALLEST * column / vae.audio_sample_rate:g} s, or 0 for everything at "
+            f"once, got {window:g} s."
         )
-    columns = _columns_at_once(vae, latent, joined, min(asked, length))
+    columns = _fit_columns(vae, latent, joined, min(window_columns, length))
     decoder = MelDecoder(vae, loop, joined, columns)
     sound = torch.empty(len(latent), 1, length * column)
-    spectra, said = [], []
-    for one, out in zip(latent.split(1), sound[:, 0], strict=True):
-        decoder.peak = 0.0
-        spectra.append(decoder.decode(one, out))
+    spectra = []
+    warnings = []
+    for clip, out in zip(latent.split(1), sound[:, 0], strict=True):
+        spectra.append(decoder.decode(clip, out))
         if decoder.peak < SILENCE:
-            said.append(f"warning: silence (peak {decoder.peak:.1g})")
-    return sound, spectra, [decoder.told(length, window > 0), *dict.fromkeys(said)]
+            warnings.append(f"warning: silence (peak {decoder.peak:.1g})")
+    return sound, spectra, [decoder.describe(length, window > 0), *dict.fromkeys(warnings)]
 
 
-def _columns_at_once(vae, latent: torch.Tensor, joined, asked: int) -> int:
-    """Latent columns that fit into the free memory, or as many as asked for; refuses what cannot be decoded."""
-    manage, axis = comfy.model_management, vae.latent_axis
+def _fit_columns(vae: MelVAE, latent: torch.Tensor, joined: tuple[ViewPlan, Join] | None, window: int) -> int:
+    """Latent columns to decode together: `window` where that is not 0, else as many as memory allows (ValueError)."""
+    axis = vae.latent_axis
     length = latent.shape[axis]
 
     def need(columns: int) -> float:
@@ -186,22 +203,32 @@ def _columns_at_once(vae, latent: torch.Tensor, joined, asked: int) -> int:
         shape[axis] = columns
         return vae.memory_used_decode(shape, vae.vae_dtype) * MEMORY_MARGIN
 
-    least = joined[0].view if joined else asked or min(length, SMALLEST)
-    vae.load(need(length if not asked and not joined else least))
-    sound = 4 * len(latent) * length * vae.frames_per_column * vae.hop
-    free, memory = manage.get_free_memory(vae.device), manage.get_free_memory(torch.device("cpu"))
+    whole = not window and not joined
+    least = joined[0].view if joined else window or min(length, SMALLEST)
+    vae.load(need(length if whole else least))
+    free = _free_memory(vae, latent, need(least))
+    if window:
+        return least
+    if joined or need(length) <= free:
+        return length
+    return max(SMALLEST, int(free / need(length) * length))
+
+
+def _free_memory(vae: MelVAE, latent: torch.Tensor, least: float) -> float:
+    """Bytes to decode in, beside the finished sound; refuses less than `least` (ValueError)."""
+    samples = latent.shape[vae.latent_axis] * vae.frames_per_column * vae.hop
+    sound = 4 * len(latent) * samples
+    free = comfy.model_management.get_free_memory(vae.device)
+    memory = comfy.model_management.get_free_memory(torch.device("cpu"))
     if vae.device.type == "cpu":
         free = memory = memory - sound
-        short = free < need(least)
+        short = free < least
     else:
-        short = memory < sound or free < need(least)
+        short = memory < sound or free < least
     if short:
-        seconds = length * vae.frames_per_column * vae.hop / vae.audio_sample_rate
         raise ValueError(
-            f"{len(latent)} × {seconds:.4g} s of sound take {sound / 2**20:.0f} MB and decoding the shortest "
-            f"stretch {need(least) / 2**20:.0f} MB more, but {max(0, memory) / 2**20:.0f} MB of memory are free (on "
-            f"{vae.device}: {max(0, free) / 2**20:.0f} MB); free some, or decode a shorter latent."
+            f"{len(latent)} × {samples / vae.audio_sample_rate:.4g} s of sound take {sound / 2**20:.0f} MB and decoding"
+            f" the shortest stretch {least / 2**20:.0f} MB more, but {max(0, memory) / 2**20:.0f} MB of memory are free"
+            f" (on {vae.device}: {max(0, free) / 2**20:.0f} MB); free some, or decode a shorter latent."
         )
-    if asked or joined or need(length) <= free:
-        return least if asked else length
-    return max(SMALLEST, int(free / need(length) * length))
+    return free

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
+from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from comfy_api.latest import io
 
@@ -32,24 +35,35 @@ class Step:
 class Recorder:
     """Measures the canvas at every `every`th step and the last, of the latest sampling with its model.
 
-    Spectra are kept, a few numbers per step, and not the canvas, which may be long. `kept`: one of KEPT.
+    kept: one of KEPT. Keeps spectra, which are a few numbers per step, and not the canvas, which may be long.
     """
 
     def __init__(self, canvas: Canvas, every: int, kept: str):
-        self.canvas, self.every, self.kept = canvas, every, kept
+        self.canvas = canvas
+        self.every = every
+        self.kept = kept
         self.steps: tuple[Step, ...] = ()
-        self._end = None
+        self._end: torch.Tensor | None = None  # the middle column of the finished latent
 
-    def install(self, model):
+    def install(self, model: ModelPatcher) -> ModelPatcher:
         """A clone of the host's MODEL that is recorded."""
         patched = model.clone()
         patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, self.outer_sample)
         return patched
 
     def outer_sample(
-        self, executor, noise, latent_image, sampler, sigmas, denoise_mask=None, callback=None, *args, **kwargs
-    ):
-        """Stands outside the joint patch, whose reference is cropped from what it calls back with."""
+        self,
+        executor: Any,
+        noise: torch.Tensor,
+        latent_image: torch.Tensor,
+        sampler: Any,
+        sigmas: torch.Tensor,
+        denoise_mask: torch.Tensor | None = None,
+        callback: Callable | None = None,
+        *args,
+        **kwargs,
+    ) -> torch.Tensor:
+        """Wraps the joint patch, which crops its reference off before it calls back."""
         with named(NAME):
             check_single(noise, kwargs.get("latent_shapes"))
             self.canvas.check(noise)
@@ -60,7 +74,8 @@ class Recorder:
 
         def on_step(step, denoised, x, total):
             if step % self.every == 0 or step == total - 1:
-                state = model.process_latent_out((denoised if self.kept == "prediction" else x).float().cpu())
+                latent = denoised if self.kept == "prediction" else x
+                state = model.process_latent_out(latent.float().cpu())
                 recorded.append(Step(step + 1, total, measure(state, self.canvas.plan, self.canvas.axis_in(state))))
             if callback is not None:
                 callback(step, denoised, x, total)
@@ -101,11 +116,11 @@ class SaFaRecordSteps(io.ComfyNode):
             node_id="SaFaRecordSteps",
             display_name=NAME,
             category=CATEGORY,
-            description="Measures the canvas while the sampler behind it runs, for Spectrum Report: what overlaps lack "
+            description="Measures the canvas while the sampler after it runs, for Spectrum Report: what overlaps lack "
             "against middles, and the seams, step by step. Keeps a few numbers per step and changes no result.",
             search_aliases=["safa", "spectrum", "trace steps", "fourier", "intermediate latents", "high frequency"],
             inputs=[
-                io.Model.Input("model", tooltip="The model, before or behind SaFa Model Patch, or for SaFa Sampler."),
+                io.Model.Input("model", tooltip="The model, before or after SaFa Model Patch, or for SaFa Sampler."),
                 SaFaPlan.Input("plan", tooltip="The plan of the canvas, from Subview Planner."),
                 io.Int.Input(
                     "every",
@@ -129,6 +144,7 @@ class SaFaRecordSteps(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, plan: Canvas, every, keep) -> io.NodeOutput:
-        recorder = Recorder(plan, every, keep)
+    def execute(cls, model: ModelPatcher, plan: Canvas, every: int, keep: str) -> io.NodeOutput:
+        canvas = plan
+        recorder = Recorder(canvas, every, keep)
         return io.NodeOutput(recorder.install(model), recorder)

@@ -1,4 +1,4 @@
-"""Roll by Half: a loop that begins in its middle, so that the seam can be heard or seen, and scored."""
+"""Roll by Half: moves the seam of a loop into the middle, to be heard or seen there, and scores it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from ..node_text import show_preview
 from ..sockets import CATEGORY
 
 NAME = "Roll by Half (Seam Check)"
-AXES = {"height": 1, "width": 2}  # of an IMAGE
+AXES = {"height": 1, "width": 2}  # dimensions of an IMAGE [B, H, W, C]
 
 
 def check_sound(audio: dict) -> tuple[torch.Tensor, int]:
-    """(waveform [B, channels, samples], rate in Hz), or a ValueError."""
-    waveform, rate = audio["waveform"], int(audio["sample_rate"])
+    """(waveform [B, channels, samples], rate in Hz) of an AUDIO; refuses what is none (ValueError)."""
+    waveform = audio["waveform"]
+    rate = int(audio["sample_rate"])
     if waveform.ndim != 3 or not waveform.numel() or rate < 1:
         raise ValueError(
             f"expected audio [batch, channels, samples], got {list(waveform.shape)} at {rate} Hz; look at the "

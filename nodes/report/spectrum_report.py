@@ -13,6 +13,7 @@ from ...safa_core.measures.linear_map import downsample, fit_linear_map
 from ...safa_core.measures.spectrum import (
     LEAST,
     Measured,
+    Seams,
     centre_spectrum,
     compared_width,
     measure,
@@ -35,7 +36,7 @@ NO_PICTURE = (
 
 
 def check(samples: torch.Tensor, canvas: Canvas) -> None:
-    """Refuse a latent that this plan says nothing about (ValueError)."""
+    """Refuse a latent in which this plan has nothing to compare (ValueError)."""
     canvas.check(samples)
     if len(canvas.plan) == 1:
         raise ValueError(
@@ -59,9 +60,10 @@ def _check_finite(samples: torch.Tensor, what: str) -> None:
 
 def check_reference(reference: torch.Tensor, samples: torch.Tensor, canvas: Canvas) -> None:
     """Refuse a reference of another kind than the latent, or narrower than the compared regions (ValueError)."""
-    axis, width = canvas.axis_in(samples), max(1, compared_width(canvas.plan))
-    wanted, given = ([n for d, n in enumerate(s.shape) if d not in (0, axis)] for s in (samples, reference))
-    if reference.ndim != samples.ndim or given != wanted or reference.shape[axis] < width:
+    axis = canvas.axis_in(samples)
+    width = max(1, compared_width(canvas.plan))
+    same_kind = reference.ndim == samples.ndim and _sizes_across(reference, axis) == _sizes_across(samples, axis)
+    if not same_kind or reference.shape[axis] < width:
         raise ValueError(
             f"expected a reference like the latent {list(samples.shape)}, of any batch and of {width} columns "
             f"or more along dimension {axis}, got {list(reference.shape)}; connect SaFa Sampler's reference, or a "
@@ -70,9 +72,14 @@ def check_reference(reference: torch.Tensor, samples: torch.Tensor, canvas: Canv
     _check_finite(reference, "reference")
 
 
+def _sizes_across(samples: torch.Tensor, axis: int) -> list[int]:
+    """The sizes of a latent but those of batch and long axis."""
+    return [size for dimension, size in enumerate(samples.shape) if dimension not in (0, axis)]
+
+
 @torch.no_grad()
-def linear_map_r2(vae, samples: torch.Tensor, canvas: Canvas) -> float:
-    """R² of Eq. 5, X downsampled = W · Z, on views of the first latent of a batch and what the VAE makes of them.
+def linear_map_r2(vae: Any, samples: torch.Tensor, canvas: Canvas) -> float:
+    """R² of Eq. 5, X downsampled = W · Z, on views of the first latent of a batch, which the VAE decodes.
 
     The share of variance that a least-squares W and a constant explain, of all colours (or mel bins, for latents
     without rows) together. Of a video, the first frame.
@@ -90,28 +97,29 @@ def linear_map_r2(vae, samples: torch.Tensor, canvas: Canvas) -> float:
         decoded = vae.decode(views).float().cpu()
         layers = list(decoded.reshape(-1, *decoded.shape[-3:]).unbind(-1))
     _check_finite(decoded, "picture that the VAE made")
-    places = views.reshape(*views.shape[:2], *(views.shape[-2:] if views.ndim > 3 else (views.shape[2], 1)))
-    left = total = 0.0
+    rows_and_columns = views.shape[-2:] if views.ndim > 3 else (views.shape[2], 1)
+    places = views.reshape(*views.shape[:2], *rows_and_columns)
+    unexplained = total = 0.0
     for layer in layers:
         values = downsample(layer.double(), *places.shape[2:])
         spread = float((values - values.mean()).square().sum())
         if spread > 0:
-            left += (1 - fit_linear_map(places, layer).r2) * spread
+            unexplained += (1 - fit_linear_map(places, layer).r2) * spread
             total += spread
     if not total:
         raise ValueError("the VAE decodes this latent to one even colour, which has no variance to explain.")
-    return 1 - left / total
+    return 1 - unexplained / total
 
 
 @dataclass(frozen=True)
 class Findings:
     """All that the report shows of a latent.
 
-    canvas: its spectra and seams. reference: the spectrum [bins] of the reference, None without one.
+    measured: spectra and seams of the latent. reference: the spectrum [bins] of the reference, None without one.
     steps: spectra and seams of recorded steps. r2: of the linear map, None without a VAE.
     """
 
-    canvas: Measured
+    measured: Measured
     reference: torch.Tensor | None
     steps: tuple[Step, ...]
     r2: float | None
@@ -142,51 +150,58 @@ def examine(
     return Findings(measured, spectrum, recorded, r2)
 
 
-def figures(canvas: Canvas, found: Findings) -> str:
+def figures(canvas: Canvas, findings: Findings) -> str:
     """All numbers as text, a line each."""
+    measured = findings.measured
     lines = [
-        *_regions(canvas, found.canvas, found.reference),
-        *_deficits(found.canvas, found.reference),
-        *_seams(canvas, found.canvas),
+        _describe_regions(canvas, measured, findings.reference),
+        *_describe_deficits(measured, findings.reference),
+        _describe_seams(canvas, measured.seams),
     ]
-    if found.r2 is not None:
-        lines.append(f"linear map of Eq. 5 on this latent's views: R² {found.r2:.3f}")
-    lines += [f"step {step.number} of {step.total}: {_step(step.measured)}" for step in found.steps]
+    if findings.r2 is not None:
+        lines.append(f"linear map of Eq. 5 on this latent's views: R² {findings.r2:.3f}")
+    for step in findings.steps:
+        lines.append(f"step {step.number} of {step.total}: {_describe_step(step.measured)}")
     return "\n".join(lines)
 
 
-def _regions(canvas: Canvas, found: Measured, reference) -> list[str]:
+def _describe_regions(canvas: Canvas, measured: Measured, reference: torch.Tensor | None) -> str:
     views = canvas.plan
-    overlaps, middles = overlap_regions(views), middle_regions(views)
+    overlaps = overlap_regions(views)
+    middles = middle_regions(views)
     if not overlaps:
-        return ["views do not overlap: no spectra, the seam score alone"]
-    said = [f"{len(overlaps)} overlaps and {len(middles)} middles"]
-    if found.width:
-        said[0] += f", {found.width} latent columns of each"
+        return "views do not overlap: no spectra, the seam score alone"
+    parts = [f"{len(overlaps)} overlaps and {len(middles)} middles"]
+    if measured.width:
+        parts[0] += f", {measured.width} latent columns of each"
     else:
-        said.append(f"no spectra: overlaps of {min(o for _, o in overlaps)} latent columns, {LEAST} are needed")
+        narrowest = min(width for _, width in overlaps)
+        parts.append(f"no spectra: overlaps of {narrowest} latent columns, {LEAST} are needed")
     if not middles:
-        said.append("no middles: every column is in two views or more, as at overlaps above 0.5")
+        parts.append("no middles: every column is in two views or more, as at overlaps above 0.5")
     elif max(views.overlaps) * 2 > views.view and not views.loop:
-        said.append("overlaps above 0.5 leave middles at the canvas's ends only")
-    if found.width and middles and found.middle is None:
-        said.append(f"middles of {min(m for _, m in middles)} latent columns are too narrow for a spectrum")
-    if found.width and found.middle is None and reference is None:
-        said.append("connect a `reference` to compare with")
-    return ["; ".join(said)]
+        parts.append("overlaps above 0.5 leave middles at the canvas's ends only")
+    if measured.width and middles and measured.middle is None:
+        narrowest = min(width for _, width in middles)
+        parts.append(f"middles of {narrowest} latent columns are too narrow for a spectrum")
+    if measured.width and measured.middle is None and reference is None:
+        parts.append("connect a `reference` to compare with")
+    return "; ".join(parts)
 
 
-def _deficits(found: Measured, reference) -> list[str]:
-    lines = []
-    for what, against in (("middles", found.middle), ("reference", reference)):
-        if found.overlap is None or against is None:
-            continue
-        deficit = found.deficit(reference if what == "reference" else None)
-        lines.append(
-            f"high-frequency deficit of the overlaps against the {what}: relative {_spread(deficit['relative'])}, "
-            f"absolute {_spread(deficit['absolute'])}"
-        )
-    return lines
+def _describe_deficits(measured: Measured, reference: torch.Tensor | None) -> list[str]:
+    if measured.overlap is None:
+        return []
+    deficits = {}
+    if measured.middle is not None:
+        deficits["middles"] = measured.deficit()
+    if reference is not None:
+        deficits["reference"] = measured.deficit(reference)
+    return [
+        f"high-frequency deficit of the overlaps against the {what}: relative {_spread(deficit['relative'])}, absolute "
+        f"{_spread(deficit['absolute'])}"
+        for what, deficit in deficits.items()
+    ]
 
 
 def _spread(values: torch.Tensor) -> str:
@@ -194,34 +209,33 @@ def _spread(values: torch.Tensor) -> str:
     return mean if len(values) == 1 else f"{mean} ({float(values.min()):.2f} to {float(values.max()):.2f})"
 
 
-def _seams(canvas: Canvas, found: Measured) -> list[str]:
-    seams = found.seams
+def _describe_seams(canvas: Canvas, seams: Seams) -> str:
     if seams.score is None and seams.closing is None:
-        return ["no seam score: a view begins or ends at every column"]
-    said = []
+        return "no seam score: a view begins or ends at every column"
+    parts = []
     if seams.score is not None:
         worst = max(range(len(seams.scores)), key=lambda i: seams.scores[i])
         column = seams.columns[worst]
         unit = "" if canvas.unit == "latent" else f", {column * canvas.scale:.5g} {canvas.unit}"
-        said.append(
+        parts.append(
             f"seam score {seams.score:.3f} (1 = no seam) over {len(seams.scores)} borders of views, largest "
             f"{seams.scores[worst]:.3f} at latent column {column}{unit}"
         )
     if seams.closing is not None:
-        said.append(f"the loop's end meets its start at {seams.closing:.3f}")
-    return ["; ".join(said)]
+        parts.append(f"the loop's end meets its start at {seams.closing:.3f}")
+    return "; ".join(parts)
 
 
-def _step(measured: Measured) -> str:
-    said = []
+def _describe_step(measured: Measured) -> str:
+    parts = []
     if measured.middle is not None:
         deficit = measured.deficit()
-        said.append(f"deficit relative {_spread(deficit['relative'])}, absolute {_spread(deficit['absolute'])}")
+        parts.append(f"deficit relative {_spread(deficit['relative'])}, absolute {_spread(deficit['absolute'])}")
     if measured.seams.score is not None:
-        said.append(f"seam score {measured.seams.score:.3f}")
+        parts.append(f"seam score {measured.seams.score:.3f}")
     if measured.seams.closing is not None:
-        said.append(f"loop's end {measured.seams.closing:.3f}")
-    return ", ".join(said) or "nothing to compare"
+        parts.append(f"loop's end {measured.seams.closing:.3f}")
+    return ", ".join(parts) or "nothing to compare"
 
 
 class SaFaSpectrumReport(io.ComfyNode):
@@ -243,7 +257,7 @@ class SaFaSpectrumReport(io.ComfyNode):
                     "vae",
                     optional=True,
                     tooltip="The model's VAE, for pictures or mel spectrograms: R² of the linear map between them and "
-                    "the latent (Eq. 5) is told too.",
+                    "the latent (Eq. 5) is reported too.",
                 ),
                 io.Latent.Input(
                     "reference",
@@ -274,5 +288,5 @@ class SaFaSpectrumReport(io.ComfyNode):
         canvas = plan
         findings = examine(latent["samples"], canvas, vae, None if reference is None else reference["samples"], steps)
         text = figures(canvas, findings)
-        plot = spectrum_picture(canvas, findings.canvas, findings.reference, findings.steps)
+        plot = spectrum_picture(canvas, findings.measured, findings.reference, findings.steps)
         return io.NodeOutput(plot, text, ui=show_preview(cls, plot, text))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -44,8 +44,8 @@ def fit_linear_map(latents: torch.Tensor, spectrograms: torch.Tensor) -> LinearM
     # gelsd: dead channels of a latent leave the matrix without full rank, which the default driver does not survive
     solved = torch.linalg.lstsq(torch.cat([places, ones], 1), values.reshape(-1, 1), driver="gelsd").solution
     *weights, bias = solved.flatten().tolist()
-    found = LinearMap(tuple(weights), bias, 0.0)
-    return LinearMap(tuple(weights), bias, explained(values, found(latents)))
+    fitted = LinearMap(tuple(weights), bias, 0.0)
+    return replace(fitted, r2=explained(values, fitted(latents)))
 
 
 def synthetic_spectrograms(count: int, frames: int, bins: int, seed: int = 0) -> torch.Tensor:
@@ -63,7 +63,8 @@ def _clip(frames: int, bins: int, generator: torch.Generator) -> torch.Tensor:
     sound = tilt + draw(0.02, 0.15) * torch.randn(frames, bins, generator=generator)
     for _ in range(3):  # a tone with harmonics, which swells and fades
         swell = (0.5 + 0.5 * torch.sin(2 * math.pi * (time / frames * draw(0.5, 4) + draw(0, 1)))) * draw(0.5, 1)
-        pitch, width = draw(2, bins / 4), draw(0.5, 1.5)
+        pitch = draw(2, bins / 4)
+        width = draw(0.5, 1.5)
         for harmonic in range(1, 5):
             line = torch.exp(-(((bin_ - harmonic * pitch) / width) ** 2)) / harmonic**0.5
             sound = torch.maximum(sound, swell * line)

@@ -10,7 +10,8 @@ from ..plan import ViewPlan
 from .spectrum import REACH, planes, seams
 
 LEAST = 2 * REACH + 2  # columns of a ring, so that REACH steps on either side of the seam differ
-BLOCK, NEAR = 0.05, 0.01  # seconds: of a spectrum, and on either side of a jump
+BLOCK = 0.05  # seconds of a spectrum
+NEAR = 0.01  # seconds on either side of a jump
 AUDIBLE = 1.0  # dB, about the least change of level that is heard
 SHORTEST = 16  # samples of a block
 BANDS = 24  # per spectrum, equally wide in log frequency
@@ -26,7 +27,7 @@ def picture_seam(image: torch.Tensor, axis: int) -> float:
     """The step where a picture's ends meet over the steps beside it; 1 is no seam.
 
     image: [B, H, W, C]; axis: 1 (top meets bottom) or 2 (right meets left), of at least LEAST pixels (ValueError).
-    A step is the mean absolute difference of neighbouring columns, as in `seams`.
+    A step is the mean absolute difference of neighbouring columns, as in `spectrum.seams`.
     """
     length = image.shape[axis]
     if length < LEAST:
@@ -38,9 +39,9 @@ def picture_seam(image: torch.Tensor, axis: int) -> float:
 class SoundSeam:
     """How a sound's end meets its start; 1 or less is no seam.
 
-    click:  the jump from the last sample to the first over the largest jump within NEAR seconds.
-    change: how far the spectra before and after lie apart in dB, over the mean of the same between the REACH blocks of
-            sound on either side, or over AUDIBLE where that is more.
+    click:  the jump from the last sample to the first, over the largest other jump within NEAR seconds.
+    change: the distance in dB between the spectra before and after the seam, over the mean distance of neighbouring
+            blocks, REACH of them on either side, or over AUDIBLE where that is more.
     """
 
     click: float
@@ -56,7 +57,8 @@ def sound_seam(waveform: torch.Tensor, sample_rate: int) -> SoundSeam:
 
     The click is the worst of all channels, the change their mean. Raises ValueError for sounds too short to compare.
     """
-    half, least = LEAST // 2, LEAST * SHORTEST
+    half = LEAST // 2
+    least = LEAST * SHORTEST
     samples = waveform.shape[-1]
     if samples < least:
         raise ValueError(f"Expected a sound of at least {least} samples, got {samples}.")
@@ -67,7 +69,7 @@ def sound_seam(waveform: torch.Tensor, sample_rate: int) -> SoundSeam:
 
 
 def _change(spectra: torch.Tensor) -> float:
-    """spectra: [B, channels, blocks, bands] in dB, half of the blocks before and half behind the seam."""
+    """SoundSeam.change of spectra [B, channels, blocks, bands] in dB, half of them before the seam, half after."""
     steps = spectra.diff(dim=2).abs().mean((0, 1, 3))
     middle = len(steps) // 2
     beside = torch.cat([steps[:middle], steps[middle + 1 :]]).mean()
@@ -75,6 +77,7 @@ def _change(spectra: torch.Tensor) -> float:
 
 
 def _click(sound: torch.Tensor, sample_rate: int) -> float:
+    """SoundSeam.click of a sound [B, channels, samples]."""
     near = min(max(REACH, round(NEAR * sample_rate)), sound.shape[-1] // 2 - 1)
     jumps = torch.cat([sound[..., -near - 1 :], sound[..., : near + 1]], -1).diff().abs()
     step = jumps[..., near].clone()

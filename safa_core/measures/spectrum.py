@@ -16,7 +16,7 @@ REACH = 8  # columns on either side that the step at a border is compared with
 def planes(latent: torch.Tensor, axis: int) -> torch.Tensor:
     """A latent [B, C, ...] with long axis `axis` as pictures [N, C, rows, length], on the CPU.
 
-    Frames of a video are pictures of their own, those of one batch item behind each other. 1-D latents have one row.
+    Each frame of a video is a picture, those of one batch item in a row. 1-D latents have one row.
     Fewer than LEAST rows hold no spectrum of their own and count as channels.
     """
     canvas = latent.to("cpu", torch.promote_types(latent.dtype, torch.float32)).movedim(axis, -1)
@@ -27,7 +27,9 @@ def planes(latent: torch.Tensor, axis: int) -> torch.Tensor:
 
 def overlap_regions(plan: ViewPlan) -> list[tuple[int, int]]:
     """(first column, width) of what each view shares with the next one (Eq. 2)."""
-    following = [*plan.starts[1:], *plan.starts[: int(plan.loop)]]
+    following = list(plan.starts[1:])
+    if plan.loop:
+        following.append(plan.starts[0])
     return [(start, shared) for start, shared in zip(following, plan.overlaps, strict=True) if shared]
 
 
@@ -39,9 +41,9 @@ def middle_regions(plan: ViewPlan) -> list[tuple[int, int]]:
     alone = plan.coverage == 1
     regions = []
     for i, start in enumerate(plan.starts):
-        own = torch.nonzero(alone[plan.indices(i)]).flatten()
-        if len(own):
-            regions.append(((start + int(own[0])) % plan.length, len(own)))
+        columns = torch.nonzero(alone[plan.indices(i)]).flatten()
+        if len(columns):
+            regions.append(((start + int(columns[0])) % plan.length, len(columns)))
     return regions
 
 
@@ -79,12 +81,12 @@ def radial_spectrum(pieces: torch.Tensor) -> torch.Tensor:
     resolves, a side of one place aside. What lies beyond Nyquist's circle is left out.
     """
     height, width = pieces.shape[-2:]
-    window = torch.outer(*(torch.hann_window(n, periodic=False, dtype=torch.float64) for n in (height + 2, width + 2)))
-    amplitude = torch.fft.fft2(pieces.double() * window[1:-1, 1:-1]).abs()
+    amplitude = torch.fft.fft2(pieces.double() * torch.outer(_hann(height), _hann(width))).abs()
     decibel = 20 * torch.log10(amplitude.clamp_min(FLOOR)).flatten(-2)
     bins = min(n for n in (height, width) if n > 1) // 2
-    frequencies = (torch.fft.fftfreq(n, dtype=torch.float64) for n in (height, width))
-    radius = torch.hypot(*torch.meshgrid(*frequencies, indexing="ij")).flatten()
+    vertical = torch.fft.fftfreq(height, dtype=torch.float64)
+    horizontal = torch.fft.fftfreq(width, dtype=torch.float64)
+    radius = torch.hypot(*torch.meshgrid(vertical, horizontal, indexing="ij")).flatten()
     inside = torch.nonzero(radius <= 0.5).flatten()
     # 49 * (1 / 49) is 0.9999999999999999: a float's rounding must not move a frequency to the bin below
     ring = (radius[inside] * 2 * bins + 1e-9).long().clamp_max(bins - 1)
@@ -92,17 +94,22 @@ def radial_spectrum(pieces: torch.Tensor) -> torch.Tensor:
     return (total / torch.bincount(ring, minlength=bins)).mean(1)
 
 
+def _hann(places: int) -> torch.Tensor:
+    """A Hann window [places] without its two zeros."""
+    return torch.hann_window(places + 2, periodic=False, dtype=torch.float64)[1:-1]
+
+
 def region_spectra(canvas: torch.Tensor, plan: ViewPlan, width: int) -> dict[str, torch.Tensor]:
     """Spectra of the regions' centres, `width` columns each, of a canvas [N, C, F, length]: [N, bins] dB by kind.
 
     "overlap" and "middle", each where the plan has regions as wide as that; averaged over the regions of a kind.
     """
-    found = {}
+    spectra = {}
     for kind, regions in (("overlap", overlap_regions(plan)), ("middle", middle_regions(plan))):
         if regions and min(size for _, size in regions) >= width:
             pieces = cut(canvas, centred(regions, width, plan.length), width)
-            found[kind] = radial_spectrum(pieces.flatten(0, 1)).unflatten(0, pieces.shape[:2]).mean(1)
-    return found
+            spectra[kind] = radial_spectrum(pieces.flatten(0, 1)).unflatten(0, pieces.shape[:2]).mean(1)
+    return spectra
 
 
 def relative(spectrum: torch.Tensor) -> torch.Tensor:
@@ -133,8 +140,8 @@ def view_borders(plan: ViewPlan) -> list[int]:
 class Seams:
     """Steps at the views' borders relative to those beside them: 1 is no seam, whatever the latent's scale.
 
-    score: of all borders but a loop's end; None without any. columns, scores: each border, the column behind it, and
-    its own score. closing: a loop's end meeting its start, None on an open canvas.
+    score: of all borders but a loop's end, None without any. columns: the first column after each of these borders,
+    scores: the score of each. closing: of a loop's end, where it meets its start; None on an open canvas.
     """
 
     score: float | None
@@ -148,11 +155,12 @@ def seams(canvas: torch.Tensor, plan: ViewPlan) -> Seams:
 
     A step is the mean absolute difference of neighbouring columns. Each border's is divided by the mean of those up
     to REACH columns away that are no borders, so that neither loud passages nor the calmer inside of an average
-    weigh in; `score` is the mean step at all borders over the mean step beside them. Borders without such neighbours
+    count; `score` is the mean step at all borders over the mean step beside them. Borders without such neighbours
     (views that begin at every column) are left out.
     """
     steps = torch.cat([canvas[..., :1] - canvas[..., -1:], canvas.diff(dim=-1)], -1).abs().double().mean((0, 1, 2))
-    places = torch.tensor([0] * plan.loop + view_borders(plan), dtype=torch.int64)
+    borders = [0, *view_borders(plan)] if plan.loop else view_borders(plan)
+    places = torch.tensor(borders, dtype=torch.int64)
     calm = torch.ones(plan.length, dtype=torch.bool)
     calm[places] = False
     around = places.unsqueeze(1) + torch.arange(-REACH, REACH + 1)
@@ -162,13 +170,14 @@ def seams(canvas: torch.Tensor, plan: ViewPlan) -> Seams:
     known = counted.any(1)
     places, column, counted = places[known], column[known], counted[known]
     beside = (steps[column] * counted).sum(1) / counted.sum(1)
-    at, scores = steps[places], _ratio(steps[places], beside)
-    own = places > 0
+    at = steps[places]
+    scores = _ratio(at, beside)
+    inner = places > 0
     return Seams(
-        score=float(_ratio(at[own].mean(), beside[own].mean())) if own.any() else None,
-        columns=tuple(places[own].tolist()),
-        scores=tuple(scores[own].tolist()),
-        closing=float(scores[0]) if plan.loop and not own.all() else None,
+        score=float(_ratio(at[inner].mean(), beside[inner].mean())) if inner.any() else None,
+        columns=tuple(places[inner].tolist()),
+        scores=tuple(scores[inner].tolist()),
+        closing=float(scores[0]) if plan.loop and not inner.all() else None,
     )
 
 
@@ -179,10 +188,10 @@ def _ratio(step: torch.Tensor, beside: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Measured:
-    """What the canvases of a batch show.
+    """Spectra and seams of the canvases of a batch.
 
     width: columns of the compared regions, 0 without spectra. overlap, middle: spectra [B, bins] in dB, None where
-    there is no such region, or a narrow one. seams: of the whole batch.
+    there is no such region or one is too narrow. seams: of the whole batch.
     """
 
     width: int
@@ -204,14 +213,15 @@ class Measured:
 
 def measure(latent: torch.Tensor, plan: ViewPlan, axis: int) -> Measured:
     """Spectra and seams of a latent [B, C, ...] whose long axis `axis` is as long as the plan."""
-    canvas, width = planes(latent, axis), compared_width(plan)
+    canvas = planes(latent, axis)
+    width = compared_width(plan)
     if not width:
         return Measured(0, None, None, seams(canvas, plan))
-    found = {
+    spectra = {
         kind: spectrum.unflatten(0, (latent.shape[0], -1)).mean(1)
         for kind, spectrum in region_spectra(canvas, plan, width).items()
     }
-    return Measured(width, found["overlap"], found.get("middle"), seams(canvas, plan))
+    return Measured(width, spectra["overlap"], spectra.get("middle"), seams(canvas, plan))
 
 
 def centre_spectrum(latent: torch.Tensor, axis: int, width: int) -> torch.Tensor:

@@ -58,7 +58,7 @@ def decoding_layers(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn
 
 
 def wrap_obstacle(module: nn.Module, axis: int) -> str | None:
-    """Why `module` cannot decode a ring along `axis` exactly, or None when nothing speaks against it.
+    """Why `module` cannot decode a ring along `axis` exactly, or None where it can.
 
     axis: the long axis counted from the back, -1 for the last, because layers differ in the number of dimensions.
 
@@ -79,17 +79,12 @@ def wrap_obstacle(module: nn.Module, axis: int) -> str | None:
     return None
 
 
-def can_wrap(module: nn.Module, axis: int) -> bool:
-    """Whether `circular` may be used on `module` along `axis` (from the back); see `wrap_obstacle`."""
-    return wrap_obstacle(module, axis) is None
-
-
 @contextmanager
 def circular(module: nn.Module, axis: int) -> Iterator[None]:
     """Inside the block every convolution of `module` that decodes is circular along `axis`, and only there.
 
     axis: the long axis counted from the back, -1 for the last. Only instances are touched, never a class, and they
-    are restored however the block ends. Raises ValueError for a module that `can_wrap` refuses.
+    are restored however the block ends. Raises ValueError for a module with a `wrap_obstacle`.
     """
     if axis >= 0:
         raise ValueError(f"Expected `axis` counted from the back (-1 is the last), got {axis}.")
@@ -135,8 +130,8 @@ def _layer_obstacle(layer: nn.Module, axis: int) -> str | None:
         return None if whole and layer.mode.startswith("nearest") else "interpolates between neighbours"
     if any(base.__module__.startswith("torch.nn.") and base is not nn.Module for base in type(layer).__mro__):
         return "may treat places differently"
-    own = [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]
-    if any(sum(size > 1 for size in tensor.shape) > 1 for tensor in own):
+    tensors = [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]
+    if any(tensor.squeeze().ndim > 1 for tensor in tensors):
         return "holds a learned map"
     return None
 
@@ -144,7 +139,9 @@ def _layer_obstacle(layer: nn.Module, axis: int) -> str | None:
 def _conv_obstacle(layer: nn.Module, axis: int) -> str | None:
     if -axis > len(layer.kernel_size):
         return None if set(layer.kernel_size) == {1} else "does not run along the axis"
-    extent, stride, padding = _extent(layer, axis), layer.stride[axis], _padding(layer, axis)
+    extent = _extent(layer, axis)
+    stride = layer.stride[axis]
+    padding = _padding(layer, axis)
     if isinstance(layer, _TRANSPOSED):
         exact = extent + 1 - stride + layer.output_padding[axis] == padding
         return None if exact else "does not give stride times the length"
@@ -157,13 +154,17 @@ def _make_circular(layer: nn.Module, axis: int, restore: ExitStack) -> None:
     """Replace the call of this one convolution until `restore` closes."""
     if -axis > len(layer.kernel_size):
         return
-    extent, stride = _extent(layer, axis), 1
-    reach = math.ceil(extent / 2)
-    # torch and its subclasses all convolve in `_conv_forward`: after the weights are cast and cached frames joined.
-    name = "_conv_forward"
+    extent = _extent(layer, axis)
     if isinstance(layer, _TRANSPOSED):
-        name, stride, cropped = "forward", layer.stride[axis], layer.padding[axis]
+        name = "forward"
+        stride = layer.stride[axis]
+        cropped = layer.padding[axis]
         reach = math.ceil(max(cropped, extent - cropped) / stride)
+    else:
+        # torch and its subclasses all convolve in `_conv_forward`: after weights are cast and cached frames joined
+        name = "_conv_forward"
+        stride = 1
+        reach = math.ceil(extent / 2)
     if reach:
         restore.callback(_restore, layer, name, vars(layer).get(name))
         setattr(layer, name, _with_joined_ends(getattr(layer, name), axis, reach, stride))
@@ -183,7 +184,8 @@ def _with_joined_ends(convolve: Callable, axis: int, reach: int, scale: int) -> 
         around = torch.arange(-2 * reach, 2 * reach, device=x.device) % x.shape[axis]
         out = convolve(x, *args, **kwargs)
         joint = convolve(x.index_select(axis, around), *args, **kwargs)
-        middle, size = 2 * reach * scale, out.shape[axis]
+        middle = 2 * reach * scale
+        size = out.shape[axis]
         wrong = min(reach * scale, size)
         out.narrow(axis, 0, wrong).copy_(joint.narrow(axis, middle, wrong))
         out.narrow(axis, size - wrong, wrong).copy_(joint.narrow(axis, middle - wrong, wrong))
@@ -203,5 +205,5 @@ def _padding(layer: nn.Module, axis: int) -> int:
     return 2 * layer.padding[axis]
 
 
-def _each(value) -> tuple:
+def _each(value: float | tuple) -> tuple:
     return value if isinstance(value, tuple) else (value,)

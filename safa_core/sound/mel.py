@@ -9,7 +9,8 @@ import torch
 
 from .vocode import Vocoder
 
-ITERATIONS, MOMENTUM = 32, 0.99
+ITERATIONS = 32
+MOMENTUM = 0.99
 LOG_FLOOR = 1e-5  # AudioLDM's: log(clamp(mel, 1e-5))
 PHASES = 1024  # frames after which the random first phases repeat
 
@@ -68,7 +69,7 @@ class MelScale:
         return mel_filterbank(self.sample_rate, self.n_fft, self.bins, self.fmin, self.fmax, self.scale, self.area)
 
     def spectrogram(self, audio: torch.Tensor) -> torch.Tensor:
-        """Sound [B, n * hop] to mel [B, n, bins]; what lies outside the sound is silence."""
+        """Sound [B, n * hop] to mel [B, n, bins], with silence before and after the sound."""
         mel = self.filterbank().to(audio) @ stft(audio, self).abs()
         return self._logarithm(mel).transpose(1, 2)
 
@@ -102,19 +103,20 @@ def stft(audio: torch.Tensor, scale: MelScale) -> torch.Tensor:
 
 def istft(spectrum: torch.Tensor, scale: MelScale) -> torch.Tensor:
     """The least-squares inverse of `stft` (Griffin and Lim, 1984, Eq. 6): [B, n_fft // 2 + 1, n] -> [B, n * hop]."""
-    count, (before, _) = spectrum.shape[-1], _margins(scale)
+    count = spectrum.shape[-1]
+    before, _ = _margins(scale)
     side = (scale.n_fft - scale.window) // 2
     window = torch.hann_window(scale.window, device=spectrum.device, dtype=spectrum.real.dtype)
     frames = torch.fft.irfft(spectrum, scale.n_fft, dim=1)[:, side : side + scale.window] * window[:, None]
     square = window.square()[:, None].expand(1, -1, count)
     length = (count - 1) * scale.hop + scale.window
 
-    def added(pieces):
+    def overlap_add(pieces: torch.Tensor) -> torch.Tensor:
         size = {"output_size": (1, length), "kernel_size": (1, scale.window), "stride": (1, scale.hop)}
         return torch.nn.functional.fold(pieces, **size).reshape(len(pieces), length)
 
     start = before - side
-    return (added(frames) / added(square).clamp_min(1e-8))[:, start : start + count * scale.hop]
+    return (overlap_add(frames) / overlap_add(square).clamp_min(1e-8))[:, start : start + count * scale.hop]
 
 
 def _margins(scale: MelScale) -> tuple[int, int]:
@@ -131,8 +133,10 @@ class GriffinLim:
     """
 
     def __init__(self, scale: MelScale, iterations: int = ITERATIONS, momentum: float = MOMENTUM):
-        self.scale, self.iterations, self.momentum = scale, iterations, momentum / (1 + momentum)
-        # Least squares of minimal norm, as torchaudio's InverseMelScale; negative magnitudes become 0.
+        self.scale = scale
+        self.iterations = iterations
+        self.momentum = momentum / (1 + momentum)
+        # least squares of minimal norm, as torchaudio's InverseMelScale; negative magnitudes become 0
         bank = scale.filterbank().double()
         self._inverse = (bank.T @ torch.linalg.pinv(bank @ bank.T, hermitian=True)).float()
         generator = torch.Generator().manual_seed(0)
@@ -151,7 +155,8 @@ class GriffinLim:
         """Mel [B, n, bins] of the canvas frames `frames` [n] -> sound [B, n * hop]."""
         magnitude = self.linear(mel)
         phases = self._phases.to(mel)[:, frames % PHASES]
-        angles, previous = torch.polar(torch.ones_like(phases), phases).expand_as(magnitude), 0.0
+        angles = torch.polar(torch.ones_like(phases), phases).expand_as(magnitude)
+        previous = 0.0
         for _ in range(self.iterations):
             rebuilt = stft(istft(magnitude * angles, self.scale), self.scale)
             angles = rebuilt - self.momentum * previous
@@ -159,8 +164,11 @@ class GriffinLim:
             previous = rebuilt
         return istft(magnitude * angles, self.scale)
 
-    def vocoder(self, origin: int, length: int, block: int = 2048, device=None) -> Vocoder:
-        """For a canvas of `length` frames whose mel arrives from frame `origin` on, around the ring if need be."""
+    def vocoder(self, origin: int, length: int, block: int = 2048, device: torch.device | None = None) -> Vocoder:
+        """A Vocoder for a canvas of `length` frames whose mel arrives from frame `origin` on, around the ring.
+
+        block: frames that get their phases together, besides their context.
+        """
 
         def synthesise(mel: torch.Tensor, first: int) -> torch.Tensor:
             return self(mel.to(device), (origin + first + torch.arange(mel.shape[1])) % length)
@@ -168,30 +176,10 @@ class GriffinLim:
         return Vocoder(synthesise, self.scale.hop, self.reach, self.reach, block)
 
 
-def griffin_lim(
-    log_mel: torch.Tensor,
-    sample_rate: int,
-    n_fft: int,
-    hop: int,
-    fmin: float,
-    fmax: float,
-    log: str = "ln",
-    loop: bool = False,
-) -> torch.Tensor:
-    """Log-mel [B, n, bins] (Slaney) -> sound [B, n * hop], without a vocoder; on a ring the end flows into the start.
-
-    sample_rate, fmin, fmax in Hz; n_fft (which is the window too) and hop in samples; log: "ln" or "log10".
-    """
-    count, bins = log_mel.shape[1:]
-    scale = MelScale(sample_rate, bins, hop, fmin, fmax, n_fft, n_fft, log)
-    vocoder = GriffinLim(scale).vocoder(0, count)
-    sound = torch.cat([piece for _, piece in vocoder.pieces([log_mel], loop)], dim=1)
-    return sound.roll(vocoder.before * hop, dims=1) if loop else sound
-
-
-# Riffusion: a picture is a mel spectrogram of 512 rows, loud is dark, low is below.
+# Riffusion's pictures are mel spectrograms of 512 rows: loud is dark, low frequencies are at the bottom.
 RIFFUSION = MelScale(44100, 512, 441, 0.0, 10000.0, n_fft=17640, window=4410, log="", scale="htk", area=False)
-RIFFUSION_LOUDEST, RIFFUSION_POWER = 30e6, 0.25
+RIFFUSION_LOUDEST = 30e6
+RIFFUSION_POWER = 0.25
 
 
 def riffusion_mel(picture: torch.Tensor) -> torch.Tensor:

@@ -23,7 +23,7 @@ def smpl_chunk(rate: int, samples: int, note: int = MIDDLE_C) -> bytes:
     note: the MIDI note at which a sampler plays the clip at its own pitch.
     """
     period = round(1e9 / rate)  # in nanoseconds
-    sampler = struct.pack("<9I", 0, 0, period, note, 0, 0, 0, 1, 0)  # 1 loop, no data of a maker's own
+    sampler = struct.pack("<9I", 0, 0, period, note, 0, 0, 0, 1, 0)  # 1 loop, no manufacturer's data
     loop = struct.pack("<6I", 0, 0, 0, samples - 1, 0, 0)  # forward, first and last sample played, endless
     return chunk(b"smpl", sampler + loop)
 

@@ -17,7 +17,7 @@ from torch import nn
 from ..plan import ViewPlan
 from .circular import circular, decoding_layers
 
-BLOCK = 1024  # mel frames that are vocoded at once, besides their context
+BLOCK = 1024  # mel frames that are vocoded together, besides their context
 
 Synthesise = Callable[[torch.Tensor, int], torch.Tensor]  # (mel [B, n, bins], first frame) -> [B, at least n * hop]
 
@@ -26,28 +26,30 @@ def vocoder_reach(vocoder: nn.Module) -> tuple[int, int, int]:
     """(hop, frames before, frames after): samples per mel frame, and the context that one frame's samples need.
 
     vocoder: a HiFi-GAN with `conv_pre`, `upsampler`, `resblocks` (of `convs1`, `convs2`) and `conv_post`, such as
-    transformers' SpeechT5HifiGan. Goes from the samples of frame 0 back to the frames they are made of.
+    transformers' SpeechT5HifiGan. Counted from the samples of frame 0 back to the frames that they are made of.
     """
     hop = math.prod(layer.stride[0] for layer in vocoder.upsampler)
     branches = len(vocoder.resblocks) // len(vocoder.upsampler)
-    span = _behind(vocoder.conv_post, (0, hop - 1))
+    span = _inputs(vocoder.conv_post, (0, hop - 1))
     for i in reversed(range(len(vocoder.upsampler))):
-        reached = [_behind_block(block, span) for block in vocoder.resblocks[i * branches : (i + 1) * branches]]
-        span = min(first for first, _ in reached), max(last for _, last in reached)
-        span = _behind(vocoder.upsampler[i], span)
-    first, last = _behind(vocoder.conv_pre, span)
+        spans = [_block_inputs(block, span) for block in vocoder.resblocks[i * branches : (i + 1) * branches]]
+        span = min(first for first, _ in spans), max(last for _, last in spans)
+        span = _inputs(vocoder.upsampler[i], span)
+    first, last = _inputs(vocoder.conv_pre, span)
     return hop, -first, last
 
 
-def _behind_block(block: nn.Module, span: tuple[int, int]) -> tuple[int, int]:
+def _block_inputs(block: nn.Module, span: tuple[int, int]) -> tuple[int, int]:
     for first, second in zip(reversed(block.convs1), reversed(block.convs2), strict=True):
-        span = _behind(first, _behind(second, span))
+        span = _inputs(first, _inputs(second, span))
     return span
 
 
-def _behind(layer: nn.Module, span: tuple[int, int]) -> tuple[int, int]:
+def _inputs(layer: nn.Module, span: tuple[int, int]) -> tuple[int, int]:
     """First and last input of a 1-D convolution that its outputs `span` (both ends included) are made of."""
-    extent, padding, (first, last) = layer.dilation[0] * (layer.kernel_size[0] - 1), layer.padding[0], span
+    extent = layer.dilation[0] * (layer.kernel_size[0] - 1)
+    padding = layer.padding[0]
+    first, last = span
     if isinstance(layer, nn.ConvTranspose1d):
         stride = layer.stride[0]
         return math.ceil((first + padding - extent) / stride), (last + padding) // stride
@@ -56,13 +58,13 @@ def _behind(layer: nn.Module, span: tuple[int, int]) -> tuple[int, int]:
 
 @dataclass
 class Vocoder:
-    """How mel becomes sound, one piece at a time.
+    """Makes sound of mel, one piece at a time.
 
     synthesise: (mel [B, n, bins], number of its first frame) -> [B, at least n * hop]; the first n * hop samples are
                 the frames' own.
     hop:        samples per mel frame.
     before, after: frames of context that make a frame's samples come out as in one piece.
-    block:      frames vocoded at once, besides the context.
+    block:      frames vocoded together, besides the context.
     """
 
     synthesise: Synthesise
@@ -76,7 +78,8 @@ class Vocoder:
 
         On a ring the pieces start `before` frames into the stream and go round, so `frame` runs past its end.
         """
-        mel, base = None, 0  # the frames still needed, and the number of their first
+        mel = None  # the frames still needed
+        base = 0  # the number of the first of them
         done = self.before if loop else 0
         for block in self._closed(blocks) if loop else blocks:
             keep = max(base, done - self.before)
@@ -98,7 +101,9 @@ class Vocoder:
 
     def _closed(self, blocks: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
         """The blocks of a ring, then as many of its first frames again as the context needs."""
-        need, head, total = self.before + self.after, None, 0
+        need = self.before + self.after
+        head = None
+        total = 0
         for block in blocks:
             if total < need:
                 head = block[:, :need] if head is None else torch.cat([head, block], dim=1)[:, :need]
@@ -110,7 +115,7 @@ class Vocoder:
 
 @dataclass
 class Differences:
-    """How far neighbouring windows differ where both were decoded, in the mel's own unit."""
+    """How far neighbouring windows differ where they overlap, in the mel's own unit."""
 
     largest: float = 0.0
     _squares: float = field(default=0.0, repr=False)
@@ -134,7 +139,7 @@ def join_windows(
     """Join windows one after another (Eq. 4), holding no more than two of them and the overlap of a ring.
 
     plan:    geometry in mel frames. weights: [len(plan), rows, view] of a join operator, rows 1 or the mel bins.
-    windows: the views' mels [B, view, bins], in order. differences: gets what the overlaps differ by.
+    windows: the views' mels [B, view, bins], in order. differences: collects how far they differ where they overlap.
     Returns the canvas frame that comes first, and consecutive blocks [B, n, bins] that cover the canvas once.
     """
     overlap = plan.starts[-1] + plan.view - plan.starts[0] - plan.length if plan.loop else 0
@@ -145,31 +150,39 @@ def join_windows(
 
 
 def _joined(plan: ViewPlan, weights: torch.Tensor, windows: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
-    pending, base = None, plan.starts[0]
+    pending = None
+    base = plan.starts[0]
     for start, weight, window in zip(plan.starts, weights, windows, strict=True):
         window = window * weight.T.to(window)
         if pending is not None:
             ready = start - base
             yield pending[:, :ready]
             window[:, : pending.shape[1] - ready] += pending[:, ready:]
-        pending, base = window, start
+        pending = window
+        base = start
     yield pending
 
 
 def _ring_closed(blocks: Iterable[torch.Tensor], overlap: int) -> Iterator[torch.Tensor]:
     """Hold back the first `overlap` frames and add them to the last ones."""
-    head, held, waiting = [], 0, None
+    head = []
+    missing = overlap  # frames that `head` still lacks
+    waiting = None
     for block in blocks:
         if waiting is not None:
             yield waiting
-        taken = block[:, : overlap - held]
-        head, held, waiting = [*head, taken], held + taken.shape[1], block[:, taken.shape[1] :]
+        taken = block[:, :missing]
+        head.append(taken)
+        missing -= taken.shape[1]
+        waiting = block[:, taken.shape[1] :]
     waiting[:, waiting.shape[1] - overlap :] += torch.cat(head, dim=1)
     yield waiting
 
 
 def _compared(plan: ViewPlan, windows: Iterable[torch.Tensor], differences: Differences) -> Iterator[torch.Tensor]:
-    overlaps, earlier, first = plan.overlaps, None, None
+    """The windows as they come, while `differences` collects how far they differ where they overlap."""
+    overlaps = plan.overlaps
+    earlier = first = None
     for i, window in enumerate(windows):
         if earlier is not None:
             differences.add(earlier, window[:, : overlaps[i - 1]])
@@ -182,7 +195,7 @@ def _compared(plan: ViewPlan, windows: Iterable[torch.Tensor], differences: Diff
 
 
 def scaled(plan: ViewPlan, factor: int) -> ViewPlan:
-    """The same plan where each column is `factor` columns: latent columns to mel frames."""
+    """A plan with `factor` columns for each of this plan's: latent columns to mel frames."""
     return ViewPlan(tuple(factor * start for start in plan.starts), factor * plan.view, factor * plan.length, plan.loop)
 
 
@@ -190,8 +203,8 @@ def scaled(plan: ViewPlan, factor: int) -> ViewPlan:
 def circular_convolutions(module: nn.Module, axis: int) -> Iterator[None]:
     """`circular` for a decoder whose other layers are known to treat all places alike.
 
-    diffusers' AutoencoderKL attends with linear layers over tokens, which `can_wrap` cannot tell from those that know
-    positions. Raises ValueError for a convolution that cannot wrap.
+    diffusers' AutoencoderKL attends with linear layers over tokens, which `wrap_obstacle` cannot tell from those that
+    know positions. Raises ValueError for a convolution that cannot wrap.
     """
     with ExitStack() as rings:
         for layer in dict.fromkeys(layer for _, layer in decoding_layers(module)):

@@ -51,9 +51,9 @@ def test_a_users_folder_of_the_same_name_is_the_one_that_is_loaded(folders):
     add(pack, "safa-pocket")
     add(user, "safa-pocket")
     assert options() == ["safa-pocket"]
-    assert audio_files.model_folder("safa-pocket") == user / "safa-pocket"
+    assert audio_files.find_model("safa-pocket") == user / "safa-pocket"
     shutil.rmtree(user / "safa-pocket")
-    assert audio_files.model_folder("safa-pocket") == pack / "safa-pocket"
+    assert audio_files.find_model("safa-pocket") == pack / "safa-pocket"
 
 
 def test_the_folder_is_the_one_in_the_repository():

@@ -3,7 +3,7 @@
 import pytest
 from transformers import AutoTokenizer
 
-from safa_pack.nodes.audio.text import FEW_WORDS, TextTokenizer, told_unknown, unknown_words
+from safa_pack.nodes.audio.text import FEW_WORDS, TextTokenizer, describe_unknown_words, unknown_words
 from safa_pack.tests import tiny_audio
 from safa_pack.tests.demo.stand_in import WORDS, word_tokenizer
 
@@ -34,11 +34,11 @@ def test_the_unknown_words_are_found_as_they_were_written(words, prompt, unknown
 
 
 def test_the_sentence_names_them_and_lists_the_words_that_there_are(words):
-    said = told_unknown(words, "purple rain of quarks")
+    said = describe_unknown_words(words, "purple rain of quarks")
     assert said.startswith("unknown to this model: purple, quarks. It knows few words, these ")
     listed = said.split(": ")[-1].rstrip(".").split(", ")
     assert listed == sorted(WORDS.split())
-    assert told_unknown(words, "rain") == ""
+    assert describe_unknown_words(words, "rain") == ""
 
 
 def test_nothing_is_said_of_tokenizers_that_spell_unknown_words_or_know_many(tmp_path):
@@ -47,7 +47,7 @@ def test_nothing_is_said_of_tokenizers_that_spell_unknown_words_or_know_many(tmp
     many = tmp_path / "many"
     word_tokenizer(many, " ".join(f"w{i}" for i in range(FEW_WORDS)))
     for folder in (tmp_path / "t5", tmp_path / "clap", many):
-        assert told_unknown(AutoTokenizer.from_pretrained(folder), "purple 雨 quarks") == ""
+        assert describe_unknown_words(AutoTokenizer.from_pretrained(folder), "purple 雨 quarks") == ""
 
 
 def test_the_log_of_a_script_without_nodes_says_it_too(words, caplog):

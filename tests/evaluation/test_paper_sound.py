@@ -17,7 +17,7 @@ from safa_pack.evaluation.paper.real import Real, read_prompts
 from safa_pack.evaluation.protocol import Arm, Protocol
 from safa_pack.evaluation.sampling import Task
 from safa_pack.evaluation.scores import SCORES, Measures, Score
-from safa_pack.nodes.audio.diffusers_layout import audio_parts
+from safa_pack.nodes.audio.loader import audio_parts
 from safa_pack.safa_core import plan_views
 from safa_pack.tests import tiny_audio
 from safa_pack.tests.evaluation import pocket

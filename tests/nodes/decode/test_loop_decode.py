@@ -1,5 +1,7 @@
 """Loop VAE Decode with the host's own VAEs: seeded random weights through the host's detection, decoders slim."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -11,10 +13,13 @@ import comfy.nested_tensor
 import comfy.sd
 import comfy.taesd.taesd
 
+from safa_pack.nodes.audio.parts import Mel
+from safa_pack.nodes.audio.vae import AudioVAE
 from safa_pack.nodes.canvas import Canvas
 from safa_pack.nodes.decode.loop_decode import PADDING, TEST_LONG, SaFaLoopDecode
 from safa_pack.safa_core import plan_views
 from safa_pack.safa_core.sound.circular import crop_ring, pad_ring
+from safa_pack.tests import tiny_audio
 
 pytestmark = pytest.mark.host
 
@@ -308,6 +313,13 @@ def test_an_audio_vae_is_refused():
     latent = torch.zeros(1, 64, 24)
     with pytest.raises(ValueError, match="expected a VAE for pictures, got one for audio"):
         SaFaLoopDecode.execute(vae=vae, latent={"samples": latent}, plan=canvas(latent, 2))
+
+
+def test_a_vae_that_makes_mel_spectrograms_is_refused():
+    parts = SimpleNamespace(name="tiny AudioLDM", vae=tiny_audio.vae(5), vocoder=None, mel=Mel())
+    latent = torch.zeros(1, 8, 24, 16)
+    with pytest.raises(ValueError, match="^Loop VAE Decode: expected a VAE for pictures, got one for audio"):
+        SaFaLoopDecode.execute(vae=AudioVAE(parts), latent={"samples": latent}, plan=canvas(latent, 2))
 
 
 def test_schema():

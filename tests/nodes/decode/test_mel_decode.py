@@ -16,7 +16,7 @@ import comfy.sd
 import comfy.taesd.taesd
 from comfy_extras.nodes_audio import vae_decode_audio
 
-from safa_pack.nodes.audio.diffusers_layout import Mel
+from safa_pack.nodes.audio.parts import Mel
 from safa_pack.nodes.audio.vae import AudioVAE
 from safa_pack.nodes.canvas import Canvas
 from safa_pack.nodes.decode import riffusion_decode
@@ -24,9 +24,10 @@ from safa_pack.nodes.decode.mel_decode import SaFaMelDecode
 from safa_pack.nodes.decode.riffusion_decode import SaFaRiffusionDecode
 from safa_pack.safa_core import SwapJoin, TriangularJoin, plan_views
 from safa_pack.safa_core.fold import ViewFold
-from safa_pack.safa_core.sound.mel import MelScale, griffin_lim
+from safa_pack.safa_core.sound.mel import MelScale
 from safa_pack.safa_core.sound.vocode import circular_convolutions, scaled
 from safa_pack.tests import tiny_audio
+from safa_pack.tests.safa_core.griffin_lim import griffin_lim
 
 pytestmark = pytest.mark.host
 COLUMN = 640  # samples of one latent column

@@ -13,7 +13,7 @@ import comfy.ldm.audio.autoencoder
 import comfy.nested_tensor
 import comfy.sd
 
-from safa_pack.nodes.audio.diffusers_layout import Mel
+from safa_pack.nodes.audio.parts import Mel
 from safa_pack.nodes.audio.vae import AudioVAE
 from safa_pack.nodes.canvas import Canvas
 from safa_pack.nodes.joint.sampler import SaFaSampler

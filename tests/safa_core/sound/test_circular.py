@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from safa_pack.safa_core.sound.circular import can_wrap, circular, crop_ring, pad_ring
+from safa_pack.safa_core.sound.circular import circular, crop_ring, pad_ring, wrap_obstacle
 
 pytestmark = pytest.mark.core
 torch.manual_seed(0)
@@ -96,7 +96,7 @@ def test_a_subclass_that_joins_cached_frames():
         ring = conv(x, cache)
         rolled = conv(x.roll(4, -1), cache.roll(4, -1))
     torch.testing.assert_close(ring.roll(4, -1), rolled, rtol=0, atol=2e-6)
-    assert not can_wrap(conv, -3)
+    assert wrap_obstacle(conv, -3) is not None
 
 
 def decoder():
@@ -186,7 +186,7 @@ class LearnedMap(nn.Module):
     ],
 )
 def test_which_modules_can_wrap(module, axis, reason):
-    assert can_wrap(module, axis) == (reason is None)
+    assert (wrap_obstacle(module, axis) is None) == (reason is None)
     if reason is not None:
         with pytest.raises(ValueError, match=reason.replace("^", f"along axis {axis}, but ")), circular(module, axis):
             pass

@@ -10,7 +10,6 @@ from safa_pack.safa_core.sound.mel import (
     RIFFUSION,
     GriffinLim,
     MelScale,
-    griffin_lim,
     hz_to_mel,
     istft,
     mel_filterbank,
@@ -18,6 +17,7 @@ from safa_pack.safa_core.sound.mel import (
     riffusion_mel,
     stft,
 )
+from safa_pack.tests.safa_core.griffin_lim import griffin_lim
 
 pytestmark = pytest.mark.core
 

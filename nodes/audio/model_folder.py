@@ -1,0 +1,119 @@
+"""An audio model's folder as one object: its components, loaded whole and from local files alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import ModelMixin
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from ...safa_core.errors import shorten
+from ..errors import LIBRARY_ERRORS
+from .folder import INDEX, class_of, read_json
+from .weights import check_weights
+
+MAY_MISS = ("position_ids", "token_type_ids", "embed_tokens.weight")  # counted from 0, or tied
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A model's folder with a subfolder for each component.
+
+    index: its model_index.json, {component: [library, class], ...}; empty for a layout without one.
+    Every method refuses what is missing, broken or of an unknown class (ValueError).
+    """
+
+    path: Path
+    index: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    def has(self, file: str) -> bool:
+        """Whether there is a file of this path, which is relative to the folder."""
+        return (self.path / file).is_file()
+
+    def json(self, file: str) -> dict[str, Any]:
+        """The JSON object in a file, whose path is relative to the folder."""
+        return read_json(self.path / file)
+
+    def class_of(self, component: str) -> str | None:
+        """The class that the index names for a component, None where it names none."""
+        return class_of(self.index, component)
+
+    def expect(self, component: str, *classes: str) -> str:
+        """The class that the index names for a component, which must be one of `classes`."""
+        found = self.class_of(component)
+        if found not in classes:
+            raise ValueError(
+                f"{self.name}/{INDEX} names {found} as {component!r}, but only {' or '.join(classes)} is known there."
+            )
+        return found
+
+    def component(self, name: str) -> Path:
+        """The subfolder of a component, its download finished."""
+        part = self.path / name
+        if not part.is_dir():
+            raise ValueError(f"{self.name} has no folder {name!r}; download the whole model.")
+        unfinished = [*part.glob("*.incomplete"), *self.path.glob(f".cache/**/{name}/*.incomplete")]
+        if unfinished:
+            raise ValueError(f"the download of {self.name}/{name} is not finished ({unfinished[0].name}).")
+        return part
+
+    def weight_files(self, component: str) -> list[Path]:
+        """The files with a component's weights, safetensors rather than .bin, all present and readable.
+
+        Shards are those that an index file names.
+        """
+        part = self.component(component)
+        for ending in (".safetensors", ".bin"):
+            files = sorted(part.glob(f"*{ending}"))
+            for index in sorted(part.glob(f"*{ending}.index.json"))[:1]:
+                shards = set(read_json(index).get("weight_map", {}).values())
+                files = [part / name for name in sorted(shards)]
+            for file in files:
+                check_weights(file)
+            if files:
+                return files
+        raise ValueError(f"{self.name}/{component} has no .safetensors or .bin file with weights.")
+
+    def load(self, kind: type[Any], component: str) -> Any:
+        """A component as an object of a library's class `kind`, with all its weights, in float32 on the CPU."""
+        part = self.component(component)
+        self.json(f"{component}/config.json")
+        files = self.weight_files(component)
+        # diffusers' other way needs accelerate
+        options = {"low_cpu_mem_usage": False} if issubclass(kind, ModelMixin) else {}
+        try:
+            model, report = kind.from_pretrained(
+                part,
+                local_files_only=True,
+                use_safetensors=files[0].suffix == ".safetensors",
+                variant="fp16" if all(".fp16." in file.name for file in files) else None,
+                output_loading_info=True,
+                torch_dtype=torch.float32,
+                **options,
+            )
+        except LIBRARY_ERRORS as error:
+            raise ValueError(f"{self.name}/{component} does not load ({shorten(error)}).") from error
+        missing = sorted(key for key in report["missing_keys"] if not key.endswith(MAY_MISS))
+        if missing or report["mismatched_keys"]:
+            example = f", such as {missing[0]}" if missing else ""
+            raise ValueError(
+                f"{self.name}/{component} lacks {len(missing)} weights that a {kind.__name__} needs{example}; download "
+                "the model again."
+            )
+        return model.eval().requires_grad_(False)
+
+    def tokenizer(self, component: str) -> PreTrainedTokenizerBase:
+        """A component that makes token ids of text."""
+        part = self.component(component)
+        try:
+            return AutoTokenizer.from_pretrained(part, local_files_only=True)
+        except LIBRARY_ERRORS as error:
+            raise ValueError(f"the tokenizer {self.name}/{component} does not load ({shorten(error)}).") from error
