@@ -67,7 +67,7 @@ def vae_kind(vae: Any) -> Kind:
     return "sound" if vae.latent_dim == 1 or vae.extra_1d_channel is not None else "picture"
 
 
-def check_vae(vae: Any, wants: Collection[Kind], refusal: str) -> None:
+def check_vae(vae: Any, wants: Collection[str], refusal: str) -> None:
     """Refuse a VAE of another kind than `wants` with the sentence `refusal` (ValueError)."""
     if vae_kind(vae) not in wants:
         raise ValueError(refusal)

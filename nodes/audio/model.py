@@ -30,7 +30,7 @@ class AudioConfig(BASE):
     """The host's description of a model family."""
 
     unet_config = {"disable_unet_model_creation": True}
-    unet_extra_config = {}
+    unet_extra_config: dict[str, Any] = {}
     memory_usage_factor = 1.0  # Stable Diffusion's: the same blocks, no wider than Tango's 320 channels
 
     def inpaint_model(self) -> bool:

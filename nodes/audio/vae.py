@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -44,7 +45,7 @@ class AudioVAE(comfy.sd.VAE):
     def __init__(self, parts: AudioParts):
         self.name = parts.name
         self.first_stage_model = parts.vae
-        self.vocoder = parts.vocoder
+        self.vocoder: Any = parts.vocoder
         self.latent_channels = parts.vae.config.latent_channels
         self.frames_per_column = 2 ** (len(parts.vae.config.block_out_channels) - 1)
         self._set_mel(parts.mel)

@@ -185,7 +185,9 @@ class SaFaMelDecode(io.ComfyNode):
             if mel_vae(vae) is None:
                 sound, spectra, lines = decode_sound(vae, samples, canvas)
             else:
-                joined = (canvas.plan, join or SwapJoin()) if join_at == "mel" else None
+                joined = None
+                if canvas is not None and join_at == "mel":
+                    joined = (canvas.plan, join or SwapJoin())
                 sound, spectra, lines = decode_mel(vae, samples, loop, joined, window)
         rate = _rate(vae)
         title = f"{sound.shape[-1] / rate:.6g} s at {rate} Hz ({sound.shape[-1]} samples)"

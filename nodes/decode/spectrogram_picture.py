@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from matplotlib.axes import Axes
@@ -132,13 +134,13 @@ def _draw_views(axes: Axes, views: ViewPlan, column: float, lanes: int) -> None:
         height = 1.015 + 0.05 * (i % lanes)
         parts = _split_at_end(start, views.view, views.length)
         for a, b in parts:
-            look = {"color": VIEWS[i % 2], "lw": 0, "transform": above, "clip_on": False}
+            look: dict[str, Any] = {"color": VIEWS[i % 2], "lw": 0, "transform": above, "clip_on": False}
             axes.add_patch(Rectangle((a * column, height), (b - a) * column, 0.04, **look))
         if len(views) <= NUMBERED:
             a, b = max(parts, key=lambda part: part[1] - part[0])
             middle = (a + b) / 2 * column
-            look = {"color": INK, "fontsize": 8, "ha": "center", "va": "center", "transform": above}
-            axes.text(middle, height + 0.02, str(i + 1), **look)
+            text: dict[str, Any] = {"color": INK, "fontsize": 8, "ha": "center", "va": "center", "transform": above}
+            axes.text(middle, height + 0.02, str(i + 1), **text)
     for i, shared in enumerate(views.overlaps):
         following = views.starts[(i + 1) % len(views)]
         for a, b in _split_at_end(following, shared, views.length):

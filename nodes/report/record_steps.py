@@ -93,7 +93,8 @@ class Recorder:
         """The steps that led to this latent; refuses one that they did not lead to (ValueError)."""
         if canvas.plan != self.canvas.plan:
             raise ValueError("the steps were recorded with another plan; connect the same plan to both nodes.")
-        if not self.steps:
+        end = self._end
+        if not self.steps or end is None:
             raise ValueError(
                 f"no step was recorded; connect {NAME}'s model to the sampler, or, where ComfyUI took the "
                 "latent from its cache, sample again with another seed."
@@ -101,7 +102,7 @@ class Recorder:
         column = self._middle_column(latent)
         # the host may have stored the latent in half precision since
         near = {"rtol": 0.01, "atol": 0.01 * float(column.std())}
-        if column.shape != self._end.shape or not torch.allclose(column, self._end, **near):
+        if column.shape != end.shape or not torch.allclose(column, end, **near):
             raise ValueError(
                 "the recorded steps led to another latent; connect the latent that comes straight from the "
                 f"sampler behind {NAME}, or sample again with another seed where ComfyUI took it from its cache."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ def spectrum_picture(
     rows = 2 if steps else 1
     figure = Figure((WIDTH, rows * HEIGHT), DPI, facecolor=BACK, layout="constrained")
     agg = FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, 3, squeeze=False)
+    axes: Any = figure.subplots(rows, 3, squeeze=False)
     curves = _list_curves(measured, reference)
     _draw_spectra(axes[0, 0], curves)
     _draw_differences(axes[0, 1], curves)
@@ -129,7 +130,7 @@ def _draw_steps(axes: Sequence[Axes], steps: Sequence[Step]) -> None:
 def _draw_step_spectra(axes: Axes, steps: Sequence[Step]) -> None:
     for i, step in enumerate(steps):
         colour = colormaps["plasma"](0.1 + 0.85 * i / max(1, len(steps) - 1))
-        difference = (step.measured.overlap - step.measured.middle).mean(0)
+        difference = torch.sub(step.measured.overlap, step.measured.middle).mean(0)
         axes.plot(_frequency(difference), difference.tolist(), color=colour, lw=1)
 
 

@@ -32,7 +32,9 @@ def picture_seam(image: torch.Tensor, axis: int) -> float:
     length = image.shape[axis]
     if length < LEAST:
         raise ValueError(f"Expected a picture of at least {LEAST} pixels along the loop, got {length}.")
-    return seams(planes(image.movedim(-1, 1), axis + 1), ViewPlan((0,), length, length, loop=True)).closing
+    closing = seams(planes(image.movedim(-1, 1), axis + 1), ViewPlan((0,), length, length, loop=True)).closing
+    assert closing is not None  # LEAST pixels leave steps beside the seam
+    return closing
 
 
 @dataclass(frozen=True)

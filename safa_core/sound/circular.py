@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -180,7 +181,7 @@ def _restore(layer: nn.Module, name: str, before: Callable | None) -> None:
 def _with_joined_ends(convolve: Callable, axis: int, reach: int, scale: int) -> Callable:
     """`convolve`, then the `reach`·`scale` outputs at each end again from 4·`reach` inputs around the joint."""
 
-    def call(x: torch.Tensor, *args, **kwargs) -> torch.Tensor:
+    def call(x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         around = torch.arange(-2 * reach, 2 * reach, device=x.device) % x.shape[axis]
         out = convolve(x, *args, **kwargs)
         joint = convolve(x.index_select(axis, around), *args, **kwargs)

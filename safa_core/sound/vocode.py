@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
@@ -78,7 +79,7 @@ class Vocoder:
 
         On a ring the pieces start `before` frames into the stream and go round, so `frame` runs past its end.
         """
-        mel = None  # the frames still needed
+        mel: Any = None  # the frames still needed
         base = 0  # the number of the first of them
         done = self.before if loop else 0
         for block in self._closed(blocks) if loop else blocks:
@@ -102,7 +103,7 @@ class Vocoder:
     def _closed(self, blocks: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
         """The blocks of a ring, then as many of its first frames again as the context needs."""
         need = self.before + self.after
-        head = None
+        head: Any = None
         total = 0
         for block in blocks:
             if total < need:
@@ -167,7 +168,7 @@ def _ring_closed(blocks: Iterable[torch.Tensor], overlap: int) -> Iterator[torch
     """Hold back the first `overlap` frames and add them to the last ones."""
     head = []
     missing = overlap  # frames that `head` still lacks
-    waiting = None
+    waiting: Any = None
     for block in blocks:
         if waiting is not None:
             yield waiting
