@@ -148,7 +148,7 @@ class JointPatch:
             latent_image = torch.zeros_like(noise)
         seed = extra_args.get("seed")
         start = Start(guider, sampler, sigmas, model_options[STAGE], noise, latent_image, denoise_mask, seed)
-        reference = self._reference(start)
+        reference = self._make_reference(start)
         run = self.run_type(self.canvas, self.join, reference, start, self.who)
         model_options[KEY] = run
         reference.tie_before_cfg(model_options)
@@ -170,7 +170,7 @@ class JointPatch:
         self.reference = reference.end(state)
         return reference.crop(state)
 
-    def _reference(self, start: Start) -> Reference | NoReference:
+    def _make_reference(self, start: Start) -> Reference | NoReference:
         if self.guide is None:
             return NoReference(start)
         return Reference(self.guide, self.canvas, start, self.memory, self.who, self.finish_reference)
