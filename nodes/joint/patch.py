@@ -13,7 +13,7 @@ from comfy.patcher_extension import WrapperExecutor, WrappersMP
 from comfy.samplers import CFGGuider, Sampler
 
 from ...safa_core import Join
-from ..canvas import Canvas, Guide
+from ..canvas import Canvas, Guide, check_single
 from ..errors import named
 from .joint_run import JointRun
 from .reference import NoReference, Reference
@@ -96,11 +96,8 @@ class JointPatch:
     ) -> torch.Tensor:
         """Refuse what cannot be sampled jointly, before anything is loaded."""
         guider = executor.class_obj
-        shapes = kwargs.get("latent_shapes") or ()
-        if len(shapes) > 1:
-            raise ValueError(
-                f"{self.who}: expected one latent, got a pack of {len(shapes)} (audio with video); split it first."
-            )
+        with named(self.who):
+            check_single(noise, kwargs.get("latent_shapes"))
         if len(sigmas) < 2:
             raise ValueError(f"{self.who}: expected a schedule of at least one step, got {len(sigmas)} sigmas.")
         if "context_handler" in guider.model_options:
