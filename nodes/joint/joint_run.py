@@ -42,9 +42,9 @@ class JointRun:
             size_to_views(start.guider.conds, self.model, noise.device, *window, start.seed, plan, canvas.scale)
         columns = torch.cat([self.fold.columns, first])
         self.views_of_conds = ViewConds(plan, noise.shape[2:], self.axis, columns, who)
-        # columns of the state, views side by side: without and with the reference
+        # columns of a state with a reference: the views side by side, then the reference
         last = plan.length + torch.arange(plan.view, device=noise.device)
-        self.columns = {False: self.fold.columns, True: torch.cat([self.fold.columns, last])}
+        self.state_columns = torch.cat([self.fold.columns, last])
 
     def enter(self, x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         """Before a model call at sigma [B]: the state as the model is to see it."""
@@ -82,7 +82,7 @@ class JointRun:
             return outs
         runs = self.reference.runs
         views = [self.views_of_conds.for_views(c, runs, timestep) for c in conds]
-        windows = x.index_select(self.axis, self.columns[runs])
+        windows = x.index_select(self.axis, self.state_columns) if runs else self.fold.gather(x)
         outs = executor(model, views, windows, timestep, model_options)
         self._watch(conds, outs)
         return [self._join(i, out, runs) for i, out in enumerate(outs)]

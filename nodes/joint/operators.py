@@ -69,7 +69,7 @@ class SaFaOverlapAverage(io.ComfyNode):
             category=CATEGORY,
             description=(
                 "How neighbouring views share their overlap: the mean of their predictions, as MultiDiffusion does. "
-                "For comparison with Self-Loop Swap; needs a high overlap (0.8) and so more views."
+                "An alternative to Self-Loop Swap, for comparison; needs a high overlap (0.8) and so more views."
             ),
             search_aliases=["safa", "multidiffusion", "average", "panorama", "join"],
             inputs=[

@@ -13,7 +13,7 @@ from comfy.patcher_extension import WrapperExecutor, WrappersMP
 from comfy.samplers import CFGGuider, Sampler
 
 from ...safa_core import Join
-from ..canvas import Canvas, Guide
+from ..canvas import Canvas, Guide, check_single
 from ..errors import named
 from .joint_run import JointRun
 from .reference import NoReference, Reference
@@ -96,11 +96,8 @@ class JointPatch:
     ) -> torch.Tensor:
         """Refuse what cannot be sampled jointly, before anything is loaded."""
         guider = executor.class_obj
-        shapes = kwargs.get("latent_shapes") or ()
-        if len(shapes) > 1:
-            raise ValueError(
-                f"{self.who}: expected one latent, got a pack of {len(shapes)} (audio with video); split it first."
-            )
+        with named(self.who):
+            check_single(noise, kwargs.get("latent_shapes"))
         if len(sigmas) < 2:
             raise ValueError(f"{self.who}: expected a schedule of at least one step, got {len(sigmas)} sigmas.")
         if "context_handler" in guider.model_options:
@@ -148,7 +145,7 @@ class JointPatch:
             latent_image = torch.zeros_like(noise)
         seed = extra_args.get("seed")
         start = Start(guider, sampler, sigmas, model_options[STAGE], noise, latent_image, denoise_mask, seed)
-        reference = self._reference(start)
+        reference = self._make_reference(start)
         run = self.run_type(self.canvas, self.join, reference, start, self.who)
         model_options[KEY] = run
         reference.tie_before_cfg(model_options)
@@ -170,7 +167,7 @@ class JointPatch:
         self.reference = reference.end(state)
         return reference.crop(state)
 
-    def _reference(self, start: Start) -> Reference | NoReference:
+    def _make_reference(self, start: Start) -> Reference | NoReference:
         if self.guide is None:
             return NoReference(start)
         return Reference(self.guide, self.canvas, start, self.memory, self.who, self.finish_reference)

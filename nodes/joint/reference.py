@@ -87,7 +87,7 @@ class Reference:
         self.calls = GuidedCalls(start.sampler, start.sigmas, steps)
         self.guided = False
         self.warned = False
-        self.held: dict[int, torch.Tensor] = {}
+        self.last: dict[int, torch.Tensor] = {}
         self._begin(guide, plan.indices(0).to(noise.device))
 
     # ---- Before the sampling ----
@@ -145,13 +145,13 @@ class Reference:
         """The canvas of a state."""
         return state.narrow(self.axis, 0, self.length)
 
-    def of(self, state: torch.Tensor) -> torch.Tensor:
+    def crop_reference(self, state: torch.Tensor) -> torch.Tensor:
         """The reference of a state."""
         return state.narrow(self.axis, self.length, self.view)
 
     def tie(self, state: torch.Tensor) -> torch.Tensor:
         """Eq. 10: the guided places of the canvas become the reference's."""
-        reference = self.of(state)
+        reference = self.crop_reference(state)
         followed = reference.index_select(self.axis, self.column)
         return self.append(torch.where(self.places, followed, self.crop(state)), reference)
 
@@ -175,7 +175,7 @@ class Reference:
     def _untied(self, x: torch.Tensor) -> torch.Tensor:
         untied, tied = self._first_x
         canvas = torch.where(self.places, self.crop(untied + (x - tied)), self.crop(x))
-        return self.append(canvas, self.of(x))
+        return self.append(canvas, self.crop_reference(x))
 
     def _repair(self, x: torch.Tensor) -> None:
         drift = (self.tie(x) - x).abs().max()
@@ -191,10 +191,10 @@ class Reference:
     def join(self, i: int, canvas: torch.Tensor, reference: torch.Tensor | None) -> torch.Tensor:
         """The state of the predictions by the i-th list of conds; without a new one of the reference its last."""
         if reference is not None:
-            self.held[i] = reference
-        elif i not in self.held:
-            self.held[i] = torch.zeros_like(self.of(self.inputs[0]))
-        state = self.append(canvas, self.held[i])
+            self.last[i] = reference
+        elif i not in self.last:
+            self.last[i] = torch.zeros_like(self.crop_reference(self.inputs[0]))
+        state = self.append(canvas, self.last[i])
         return self.tie(state) if self.guided else state
 
     def tie_before_cfg(self, model_options: dict) -> None:
@@ -218,13 +218,13 @@ class Reference:
             start.sampler, self.crop(noise), start.sigmas, start.seed
         )
         seed = None if start.seed is None else (start.seed + REFERENCE_SEED) % 2**63
-        reference = host_noise_sampler(start.sampler, self.of(noise), start.sigmas, seed)
+        reference = host_noise_sampler(start.sampler, self.crop_reference(noise), start.sigmas, seed)
         tied = TiedNoise(canvas, reference, self.axis, self.tie, self.calls.noise_is_guided)
         return {**options, "noise_sampler": tied}
 
     def end(self, state: torch.Tensor) -> torch.Tensor | None:
         """Keep the reference of a final state for a later stage; returns its latent, or None where it is unfinished."""
-        reference = self.of(state)
+        reference = self.crop_reference(state)
         if self.start.sigmas[-1] > 0:
             self.memory.keep(self.crop(state), reference)
         if not self.finish:
