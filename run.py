@@ -40,7 +40,7 @@ TEST_TOOLS = ["pytest==9.2.0", "hypothesis==6.168.5", "ruff==0.17.5", "playwrigh
 TEST_TOOLS.append("comfyui-manager==4.2.2")  # what ComfyUI 0.30.0 asks for
 PACKAGES = {  # by command: the folder that is run as a program, and what it does
     "demo": ("demo", "a loop made by the pocket model, in minutes"), "test": ("tests", "ruff and the tests"),
-    "train": ("training", "train the pocket model"), "eval": ("evaluation", "the figures in the README"),
+    "train": ("training", "train the pocket model"), "eval": ("evaluation", "the figures in docs"),
     "pages": ("tools.pages", "tables and names out of the nodes' schemas"), "draw": ("tools.draw", "the pictures"),
 }  # fmt: skip
 GIB = 1024**3

@@ -145,8 +145,8 @@ def evaluate(options) -> None:
     }
     for path in report.write(options.out, lines, protocols, facts):
         print(f"wrote {path}")
-    if options.out == DOCS and readme.update(ROOT / "README.md", lines, protocols, facts):
-        print("wrote the README's table")
+    if options.out == DOCS and readme.update(DOCS / "measurements.md", lines, protocols, facts):
+        print("wrote the tables in docs/measurements.md")
 
 
 def autocast_facts(runs, model: PocketModel, network) -> dict:

@@ -84,6 +84,29 @@ def test_nothing_in_the_archive_imports_what_is_not():
             assert not parts & out, f"{file}, line {node.lineno}"
 
 
+def test_an_address_of_the_repository_is_one():
+    """An empty one keeps `pip wheel` from working; publish.yml refuses to publish without one."""
+    urls = project()["project"].get("urls", {})
+    assert all(re.fullmatch(r"https://\S+", address) for address in urls.values()), urls
+
+
+def test_actions_are_pinned_to_a_commit():
+    for file in (ROOT / ".github" / "workflows").glob("*.yml"):
+        for action in re.findall(r"uses: (\S+)", file.read_text(encoding="utf-8")):
+            assert re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", action), f"{file.name}: {action}"
+
+
+def test_the_public_tests_run_on_the_oldest_and_the_newest_python():
+    oldest = project()["project"]["requires-python"].removeprefix(">=")
+    newest = re.search(r"Python 3\.\d+ to (3\.\d+)", _source_of_setup())[1]
+    workflow = (ROOT / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8")
+    assert f'python: ["{oldest}", "{newest}"]' in workflow and "run.py test --tier core" in workflow
+
+
+def _source_of_setup():
+    return "".join(file.read_text(encoding="utf-8") for file in ROOT.glob("*.py"))
+
+
 # ---- The workflow that publishes ----
 
 PYPROJECT = '[project]\nname = "safa"\nversion = "{}"\n\n[project.urls]\nRepository = "{}"\n'

@@ -40,5 +40,5 @@ def test_a_readme_without_marks_is_left_alone(text, tmp_path):
 
 
 def test_the_readme_of_the_repository_has_a_place_for_them():
-    text = (readme.Path(readme.__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    text = (readme.Path(readme.__file__).parents[1] / "docs" / "measurements.md").read_text(encoding="utf-8")
     assert readme.BEGIN in text and readme.END in text.partition(readme.BEGIN)[2]
