@@ -15,16 +15,13 @@ memory    peak memory above what was held before sampling, MB
 """
 
 import argparse
-import importlib.util
 import json
-import os
 import platform
 import resource
 import statistics
 import subprocess
 import sys
 import time
-import types
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,19 +38,13 @@ METHODS = {
 
 def import_host():
     """Put host and pack in reach, as the tests do."""
-    spec = importlib.util.spec_from_file_location("safa_run", ROOT / "run.py")
-    run = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(run)
-    host = os.environ.get("SAFA_COMFYUI_PATH") or run.host_folder()
-    sys.path[:] = [str(host)] + [p for p in sys.path if Path(p or ".").resolve() not in (ROOT, ROOT / "benchmarks")]
-    pack = types.ModuleType("safa_pack")
-    pack.__path__ = [str(ROOT)]
-    sys.modules["safa_pack"] = pack
+    sys.path.insert(0, str(ROOT))
+    import bootstrap
+
+    bootstrap.add_pack()
+    bootstrap.add_host(bootstrap.host_folder())
     import torch
 
-    from comfy.cli_args import args
-
-    args.cpu = not torch.cuda.is_available()
     torch.set_grad_enabled(False)
 
 

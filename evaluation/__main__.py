@@ -2,13 +2,10 @@
 
 import os
 import sys
-import types
-from pathlib import Path
 
-# The folder of a pack has any name; inside, everything is imported relatively, through this alias.
-pack = types.ModuleType("safa_pack")
-pack.__path__ = [str(Path(__file__).resolve().parent.parent)]
-sys.modules["safa_pack"] = pack
+import bootstrap
+
+bootstrap.add_pack()
 
 from safa_pack.evaluation.command import main  # noqa: E402
 

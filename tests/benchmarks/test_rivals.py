@@ -9,7 +9,7 @@ import pytest
 
 from safa_pack import run
 
-pytestmark = pytest.mark.core
+pytestmark = pytest.mark.tools
 
 OPTIONS = {"shrink": 2, "rounds": 1, "threads": 1, "backbone": "VAE features"}
 

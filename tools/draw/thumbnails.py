@@ -55,7 +55,7 @@ from card import (  # noqa: E402
     ring,
 )  # fmt: skip
 
-from safa_pack import run  # noqa: E402
+from safa_pack import host_setup, run  # noqa: E402
 from safa_pack.demo.convert import ui_to_api  # noqa: E402
 from safa_pack.nodes.decode.spectrogram_picture import Spectrogram, audio_spectrogram  # noqa: E402
 from safa_pack.safa_core import AverageJoin, SwapJoin, ViewPlan, plan_views  # noqa: E402
@@ -353,7 +353,7 @@ def start(stack: ExitStack):
     from safa_pack.demo.server import ComfyServer  # needs what ComfyUI is installed with
 
     base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="safa-thumbnails-")))
-    run.link_pack(base / "custom_nodes")
+    host_setup.link_pack(base / "custom_nodes")
     models = base / "models" / "audio_models"
     models.mkdir(parents=True)
     for name in HEARD:
@@ -363,7 +363,7 @@ def start(stack: ExitStack):
     (base / "input").mkdir()
     a_clip(base / "input")
     device = [] if torch.cuda.is_available() else ["--cpu"]
-    server = ComfyServer(run.host_folder(), base, "--whitelist-custom-nodes", run.PACK, *device)
+    server = ComfyServer(host_setup.host_folder(), base, "--whitelist-custom-nodes", run.PACK, *device)
     return stack.enter_context(server)
 
 
