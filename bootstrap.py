@@ -23,29 +23,33 @@ def pack() -> None:
         sys.modules[ALIAS] = package
 
 
+def leave_path() -> None:
+    """Take the repository off sys.path: its folder `nodes` must not be found as the host's module of that name."""
+    sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
+
+
 def host_folder() -> Path:
     """ComfyUI's folder: what run.py says, else what run.py would choose."""
     named = os.environ.get("SAFA_COMFYUI_PATH")
     if named:
         return Path(named)
     pack()
-    from safa_pack import run
+    from safa_pack import host_setup
 
-    return run.host_folder()
+    return host_setup.host_folder()
 
 
 def host() -> Path:
     """Put ComfyUI's folder first on sys.path and return it; on the CPU where torch sees no CUDA device.
 
-    ComfyUI has a top-level module `nodes`, so the repository's folder, with a `nodes` of its own, leaves sys.path.
-    Raises ValueError where there is no ComfyUI.
+    The repository leaves sys.path. Raises ValueError where there is no ComfyUI.
     """
     pack()
     folder = host_folder()
     if not (folder / "comfy").is_dir():
         raise ValueError(f"Expected ComfyUI in {folder}, which has none: run `python run.py setup`.")
-    others = [entry for entry in sys.path if Path(entry or ".").resolve() not in (ROOT, folder.resolve())]
-    sys.path[:] = [str(folder), *others]
+    leave_path()
+    sys.path[:] = [str(folder), *(entry for entry in sys.path if entry != str(folder))]
     import torch
 
     from comfy.cli_args import args

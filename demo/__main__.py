@@ -4,6 +4,7 @@ import os
 import sys
 from pathlib import Path
 
+import host_setup
 import run
 
 from .signals import interrupt_on_signals
@@ -19,9 +20,9 @@ def main(argv):
     if not run.succeeds(sys.executable, "-c", run.HAS_GPU):
         arguments.append("--cpu")
     try:
-        run_demo(Path(os.environ["SAFA_COMFYUI_PATH"]), options, arguments, run.link_pack)
+        run_demo(Path(os.environ["SAFA_COMFYUI_PATH"]), options, arguments, host_setup.link_pack)
     except Failed as error:
         raise run.Stop(str(error)) from error
 
 
-sys.exit(run.told(main, sys.argv[1:]))
+sys.exit(run.report_failure(main, sys.argv[1:]))

@@ -9,7 +9,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 MAC = ("Google Chrome", "Chromium", "Microsoft Edge")  # /Applications/NAME.app/Contents/MacOS/NAME
 WINDOWS = ("Google/Chrome/Application/chrome.exe", "Microsoft/Edge/Application/msedge.exe")
 PROGRAMS = ("PROGRAMFILES", "PROGRAMFILES(X86)", "LOCALAPPDATA")
-HOW = "no Chromium, Chrome or Edge was found; install one (Debian: `apt-get install chromium` as root), run this again"
+HOW = "no Chromium, Chrome or Edge was found; install one (Debian, as root: `python run.py test --install-browser`)"
 APT = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
 
 
@@ -21,7 +21,7 @@ def find():
     return next(filter(None, named), None) or next((str(path) for path in usual if path.is_file()), None)
 
 
-def may_install():
+def can_install():
     """Whether Debian's package manager is here and we are root."""
     return hasattr(os, "geteuid") and os.geteuid() == 0 and shutil.which("apt-get") is not None
 

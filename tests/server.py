@@ -5,7 +5,7 @@ Imported by tests as `safa_pack.tests.server`.
 
 import torch
 
-from safa_pack import run
+from safa_pack import host_setup, run
 from safa_pack.demo import server
 from safa_pack.demo.convert import ui_to_api
 from safa_pack.demo.server import PromptRefused, Result
@@ -21,5 +21,5 @@ class ComfyServer(server.ComfyServer):
         super().__init__(comfyui, base, *pack, *arguments, *([] if torch.cuda.is_available() else ["--cpu"]))
 
     def __enter__(self):
-        run.link_pack(self.base / "custom_nodes")
+        host_setup.link_pack(self.base / "custom_nodes")
         return super().__enter__()

@@ -2,15 +2,14 @@
 
 import os
 import shutil
-import subprocess
-import sys
+from types import SimpleNamespace
 
 import pytest
 
-from safa_pack import run
+from safa_pack.tests import __main__ as main
 from safa_pack.tests import chromium
 
-pytestmark = [pytest.mark.core, pytest.mark.skipif(os.name == "nt", reason="the programs here are shell scripts")]
+pytestmark = [pytest.mark.tools, pytest.mark.skipif(os.name == "nt", reason="the programs here are shell scripts")]
 
 WORKING = f"""#!/bin/sh
 echo "$DEBIAN_FRONTEND $@" >> "$0.log"
@@ -59,7 +58,7 @@ def test_a_browser_in_its_usual_place_is_taken(path, tmp_path, monkeypatch):
 
 def test_debian_s_chromium_is_installed_without_questions(path, tmp_path):
     apt_get = path("apt-get", WORKING)
-    assert chromium.may_install()
+    assert chromium.can_install()
     assert chromium.install() is None
     assert chromium.find() == str(tmp_path / "chromium")
     commands = (tmp_path / (os.path.basename(apt_get) + ".log")).read_text().splitlines()
@@ -72,11 +71,11 @@ def test_debian_s_chromium_is_installed_without_questions(path, tmp_path):
 def test_nobody_but_root_installs(path, monkeypatch):
     path("apt-get", WORKING)
     monkeypatch.setattr(chromium.os, "geteuid", lambda: 1000)
-    assert not chromium.may_install()
+    assert not chromium.can_install()
 
 
 def test_nothing_is_installed_where_there_is_no_apt_get(path):
-    assert not chromium.may_install()
+    assert not chromium.can_install()
 
 
 def test_the_reason_of_a_failed_installation_is_one_line(path):
@@ -89,45 +88,67 @@ def test_an_installation_that_brings_no_browser_is_noticed(path):
     assert chromium.install() == "apt-get installed no chromium"
 
 
-def offered(folder):
-    """What a person reads when the suite looks for a browser."""
-    done = subprocess.run(
-        [sys.executable, "-c", "import tests.__main__ as main; main.chromium.MAC = (); main.offer_browser()"],
-        cwd=run.ROOT,
-        env=dict(os.environ, PATH=str(folder)),
-        capture_output=True,
-        text=True,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout.splitlines()
+@pytest.fixture
+def installs(path, monkeypatch):
+    """How often the package manager was asked for a browser: by root, outside of CI, where nobody can be asked."""
+    path("apt-get")
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.setattr(main.host_setup, "can_ask", lambda: False)
+    calls = []
+    monkeypatch.setattr(chromium, "install", lambda: calls.append("apt-get") or "`apt-get update` failed: E: offline")
+    return calls
 
 
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only root may install")
-def test_a_failed_installation_is_told_and_the_tier_named_that_is_skipped(path, tmp_path):
-    path("apt-get", FAILING)
-    started, failed, skipped = offered(tmp_path)
+SKIPPED = "[safa] the tier browser will be skipped: " + chromium.HOW
+
+
+def test_nothing_is_installed_unasked_and_one_line_says_how(installs, capsys):
+    main.provide_browser(wanted=False)
+    assert installs == [] and "--install-browser" in chromium.HOW
+    assert capsys.readouterr().out.splitlines() == [SKIPPED]
+
+
+@pytest.mark.parametrize("yes", [True, False])
+def test_a_person_at_the_terminal_is_asked(yes, installs, monkeypatch):
+    monkeypatch.setattr(main.host_setup, "can_ask", lambda: True)
+    monkeypatch.setattr("builtins.input", lambda question: "y" if yes else "")
+    main.provide_browser(wanted=False)
+    assert len(installs) == yes
+
+
+@pytest.mark.parametrize("ci", [True, False])
+def test_the_option_and_ci_install_and_a_failure_is_told(ci, installs, monkeypatch, capsys):
+    if ci:
+        monkeypatch.setenv("CI", "true")
+    main.provide_browser(wanted=not ci)
+    assert len(installs) == 1
+    started, failed, skipped = capsys.readouterr().out.splitlines()
     assert started == "[safa] installing Debian's chromium for the tier browser"
-    assert failed.startswith("[safa] `apt-get update` failed: E: ")
-    assert skipped == "[safa] the tier browser will be skipped: " + chromium.HOW
+    assert (failed, skipped) == ("[safa] `apt-get update` failed: E: offline", SKIPPED)
 
 
-def test_without_apt_get_one_is_told_how_to_get_a_browser(path, tmp_path):
-    assert offered(tmp_path) == ["[safa] the tier browser will be skipped: " + chromium.HOW]
-
-
-def test_nothing_is_said_or_installed_where_there_is_a_browser(path, tmp_path):
+def test_nothing_is_said_or_installed_where_there_is_a_browser(path, installs, capsys):
     path("chromium")
-    path("apt-get", WORKING)
-    assert offered(tmp_path) == []
-    assert not (tmp_path / "apt-get.log").exists()
+    main.provide_browser(wanted=True)
+    assert installs == [] and capsys.readouterr().out == ""
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere browsers lie outside of PATH")
-def test_tests_of_the_page_are_skipped_by_the_tier_s_name(tmp_path):
-    command = [sys.executable, "-m", "pytest", "tests/browser", "-q", "-m", "browser"]
-    places = {"PATH": str(tmp_path), "SAFA_ARTEFACTS": str(tmp_path / "none")}
-    done = subprocess.run(command, cwd=run.ROOT, env=dict(os.environ, **places), capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout
-    assert f"browser: {chromium.HOW}"[:60] in done.stdout
-    assert "passed" not in done.stdout and "screenshots" not in done.stdout
-    assert not (tmp_path / "none").exists()
+class Item(SimpleNamespace):
+    """What the collection of tests sees of a test."""
+
+    def iter_markers(self):
+        return [SimpleNamespace(name=self.tier)]
+
+    def add_marker(self, mark):
+        self.skipped = mark.kwargs["reason"]
+
+
+def test_without_a_browser_its_tier_is_skipped_by_its_name_and_no_other(path, request):
+    (conftest,) = (p for p in request.config.pluginmanager.get_plugins() if hasattr(p, "ARTEFACTS"))
+    items = [Item(tier=name, nodeid=name, skipped=None) for name in ("core", "browser", "server")]
+    conftest.pytest_collection_modifyitems(items)
+    assert [(item.tier, item.skipped) for item in items] == [
+        ("browser", "browser: " + chromium.HOW),
+        ("server", None),
+        ("core", None),
+    ]

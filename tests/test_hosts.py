@@ -46,7 +46,7 @@ def old_host(tmp_path):
     return make
 
 
-@pytest.mark.core
+@pytest.mark.tools
 @pytest.mark.parametrize("version", ["0.3.11", "0.3.76", "0.9.2", "0.9.2-dev"])
 def test_an_old_host_without_the_node_api_gets_one_sentence(old_host, version):
     assert imported(old_host(version)) == (
@@ -55,12 +55,12 @@ def test_an_old_host_without_the_node_api_gets_one_sentence(old_host, version):
     )
 
 
-@pytest.mark.core
+@pytest.mark.tools
 def test_a_host_of_before_versions_gets_one_sentence(old_host):
     assert imported(old_host(None))[1] == "WARNING:root:" + SENTENCE.format(OLDEST, "0.3.10 or older")
 
 
-@pytest.mark.core
+@pytest.mark.tools
 def test_scripts_without_a_host_may_import_the_pack(tmp_path):
     assert imported(tmp_path) == ("{}", "")
 

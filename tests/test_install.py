@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from safa_pack import run
+from safa_pack import host_setup, run
 from safa_pack.demo.server import ComfyServer
 from safa_pack.tests.packed import git, left_out
 
@@ -43,10 +43,10 @@ def third_party(folder):
 
 
 def listed(requirements):
-    return {re.split(r"[^\w-]", line)[0].lower() for line in run.requirement_lines(requirements)}
+    return {re.split(r"[^\w-]", line)[0].lower() for line in host_setup.requirement_lines(requirements)}
 
 
-@pytest.mark.core
+@pytest.mark.tools
 def test_a_fresh_host_lacks_nothing_that_the_nodes_import(comfyui):
     modules = (third_party(ROOT / "nodes") | third_party(ROOT / "safa_core")) - HOSTS_OWN - ASKED_FOR
     needed = {DISTRIBUTIONS.get(module, module) for module in modules}
@@ -54,14 +54,14 @@ def test_a_fresh_host_lacks_nothing_that_the_nodes_import(comfyui):
     assert not needed - listed(ROOT / "requirements.txt") - listed(comfyui / "requirements.txt")
 
 
-@pytest.mark.core
+@pytest.mark.tools
 def test_nothing_runs_at_install_time_and_no_requirement_is_an_address():
     assert not (ROOT / "install.py").exists() and not (ROOT / "prestartup_script.py").exists()
-    for line in run.requirement_lines(ROOT / "requirements.txt"):
+    for line in host_setup.requirement_lines(ROOT / "requirements.txt"):
         assert re.fullmatch(r"[a-z0-9-]+(>=[\d.]+)?", line), line
 
 
-@pytest.mark.core
+@pytest.mark.tools
 def test_pip_finds_the_requirements_installed_beside_the_tests():
     command = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-index", "-r", str(ROOT / "requirements.txt")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)

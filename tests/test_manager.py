@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from safa_pack import run
+from safa_pack import host_setup, run
 from safa_pack.demo.server import ComfyServer
 from safa_pack.tests.packed import git
 
@@ -56,7 +56,7 @@ def fresh(comfyui, tmp_path):
     settings.parent.mkdir(parents=True)
     settings.write_text("[default]\nnetwork_mode = offline\n")
     venv.create(tmp_path / "venv", symlinks=os.name != "nt", with_pip=True)
-    python = run.venv_python(tmp_path / "venv")
+    python = host_setup.venv_python(tmp_path / "venv")
     asked = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
     packages = Path(subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip())
     (packages / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
@@ -87,7 +87,7 @@ def test_the_manager_installs_the_pack_and_both_load_without_a_warning(address, 
     assert "ERROR" not in said and "Traceback" not in said, said
     pack = comfyui / "custom_nodes" / run.PACK
     assert git(pack, "rev-parse", "HEAD") == git(run.ROOT, "rev-parse", "HEAD")
-    asked_for = run.requirement_lines(pack / "requirements.txt")
+    asked_for = host_setup.requirement_lines(pack / "requirements.txt")
     assert [line for line in asked_for if f"'{line}'" in said] == asked_for, "each is handed to pip"
 
     with contextlib.ExitStack() as stack:

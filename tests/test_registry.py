@@ -12,7 +12,7 @@ from PIL import Image
 
 from safa_pack.tests.packed import left_out, packed
 
-pytestmark = pytest.mark.core
+pytestmark = pytest.mark.tools
 
 ROOT = Path(__file__).resolve().parent.parent
 

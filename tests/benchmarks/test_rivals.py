@@ -7,7 +7,7 @@ import pytest
 
 from safa_pack.benchmarks import rivals
 
-pytestmark = pytest.mark.core
+pytestmark = pytest.mark.tools
 
 OPTIONS = {"shrink": 2, "rounds": 1, "threads": 1, "backbone": "VAE features"}
 

@@ -10,7 +10,7 @@ import pytest
 from safa_pack import run
 
 POCKET = run.ROOT / "models" / "safa-pocket"
-PARTS = ("__init__.py", "run.py", "nodes", "safa_core", "demo", "workflows")
+PARTS = ("__init__.py", "run.py", "host_setup.py", "nodes", "safa_core", "demo", "workflows")
 
 
 @dataclass

@@ -17,14 +17,22 @@ FEW = ["--steps", "2", "--seconds", "6", "--prompt", "gentle purple rain"]
 PATIENCE = 600  # seconds; a busy machine
 
 
+def end_by_signals():
+    """For a new process: a script's background ignores Ctrl-C and more, and whatever it starts inherits that."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Running:
-    """`python -m demo` in a clone, as run.py starts it."""
+    """`python -m demo` in a clone, as run.py starts it from a terminal."""
 
     def __init__(self, clone, out, *arguments):
         self.clone, self.out = clone, out
         command = [sys.executable, "-m", "demo", "--out", str(out), *arguments]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        self.process = subprocess.Popen(command, cwd=clone.root, env=clone.environment, text=True, **pipes)
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        if os.name != "nt":
+            options["preexec_fn"] = end_by_signals
+        self.process = subprocess.Popen(command, cwd=clone.root, env=clone.environment, **options)
 
     def finished(self):
         """(exit code, stdout, stderr)"""
@@ -55,7 +63,7 @@ class Running:
 
 def gone(process):
     """Whether a process has ended, within the time that the system needs to say so."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE
     while Path(f"/proc/{process}").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     return not Path(f"/proc/{process}").exists()

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from safa_pack import run
 from safa_pack.demo import options, pocket
 
-pytestmark = pytest.mark.core
+pytestmark = pytest.mark.tools
 
 
 @pytest.fixture

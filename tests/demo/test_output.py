@@ -10,7 +10,7 @@ from safa_pack.demo.files import put
 from safa_pack.demo.pictures import BAND, HEAD, MARGIN, comparison
 from safa_pack.demo.report import Report
 
-pytestmark = pytest.mark.core
+pytestmark = pytest.mark.tools
 
 
 def test_files_appear_with_their_content_in_a_new_folder_and_replace_older_ones(tmp_path):

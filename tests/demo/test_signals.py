@@ -8,10 +8,12 @@ import pytest
 
 from safa_pack import run
 
-pytestmark = [pytest.mark.core, pytest.mark.skipif(os.name == "nt", reason="signals are sent otherwise there")]
+pytestmark = [pytest.mark.tools, pytest.mark.skipif(os.name == "nt", reason="signals are sent otherwise there")]
 
 HELD = """
 import os, signal
+for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # ignored where a script has started us in its background
+    signal.signal(each, signal.SIG_DFL)
 from demo.signals import held_back, interrupt_on_signals
 interrupt_on_signals()
 known = False

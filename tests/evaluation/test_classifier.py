@@ -6,7 +6,7 @@ import torch
 from safa_pack.evaluation import classifier
 from safa_pack.training.sounds import CLASSES
 
-pytestmark = pytest.mark.core
+pytestmark = pytest.mark.tools
 
 RECIPE = classifier.Recipe(clips=4, seconds=0.96, frames=64, features=8, epochs=20, batch=14, held_out=2)
 

@@ -5,7 +5,7 @@ import torch
 
 from safa_pack.evaluation.control import dampen
 
-pytestmark = pytest.mark.core
+pytestmark = pytest.mark.tools
 
 
 def test_detail_is_weaker_by_the_decibels_asked_there_and_nowhere_else():

@@ -6,7 +6,7 @@ import torch
 from safa_pack.evaluation.extrapolate import frechet_error, frechet_limit
 from safa_pack.evaluation.metrics import frechet_distance
 
-pytestmark = pytest.mark.core
+pytestmark = pytest.mark.tools
 CANVASES, WINDOWS, WIDTH = 300, 3, 8
 
 

@@ -11,7 +11,7 @@ from safa_pack.evaluation.sampling import Task
 from safa_pack.safa_core import plan_views
 from safa_pack.tests.evaluation import pocket
 
-pytestmark = pytest.mark.core
+pytestmark = pytest.mark.tools
 
 PLAN = plan_views(36, pocket.VIEW, 0.25, loop=True)  # three views of 16 columns, 12 apart
 PROMPTS = ["rain", "a rain a rain a"]

@@ -16,7 +16,7 @@ from safa_pack.safa_core import ReferenceGuide, SwapJoin, ViewPlan, joint_denois
 from safa_pack.safa_core.methods.perceptual import gram_distance, gram_matrix
 from safa_pack.tests.evaluation import tiny_pictures
 
-pytestmark = pytest.mark.core
+pytestmark = pytest.mark.tools
 
 CPU = torch.device("cpu")
 FAMILIES = {"sd": tiny_pictures.write_sd, "sd3": tiny_pictures.write_sd3}

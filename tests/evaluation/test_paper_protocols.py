@@ -5,7 +5,7 @@ import pytest
 from safa_pack.evaluation.paper.config import FOLDER, load, names, parse, plan
 from safa_pack.evaluation.scores import SCORES
 
-pytestmark = pytest.mark.core
+pytestmark = pytest.mark.tools
 
 WINDOW = 256  # latent columns of AudioLDM's 10.24 s
 PAPER_PROMPTS = (

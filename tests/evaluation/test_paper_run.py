@@ -13,7 +13,7 @@ from safa_pack.evaluation.scores import SCORES, Measures, Score
 from safa_pack.evaluation.store import Run
 from safa_pack.tests.evaluation import tiny_pictures
 
-pytestmark = pytest.mark.core
+pytestmark = pytest.mark.tools
 
 PROMPTS = ["a forest", "a cat on a hill"]
 ROWS = ["Reference", "SaFa (1600)", "SaFa (3200)"]

@@ -5,7 +5,7 @@ import pytest
 from safa_pack.evaluation import readme
 from safa_pack.evaluation.protocol import load
 
-pytestmark = pytest.mark.core
+pytestmark = pytest.mark.tools
 
 FACTS = {"command": "python run.py eval --pocket", "machine": "two cores"}
 

@@ -19,7 +19,7 @@ from safa_pack.evaluation.work import caption, check, run_real, seams
 from safa_pack.tests.evaluation import pocket
 from safa_pack.training.sounds import CLASSES
 
-pytestmark = pytest.mark.core
+pytestmark = pytest.mark.tools
 
 FEATURES = 8
 RECIPE = Recipe(frames=4 * pocket.VIEW, features=FEATURES, held_out=1)

@@ -10,7 +10,7 @@ from safa_pack.evaluation.sampling import Task, _step_noise, ddim_step, generato
 from safa_pack.safa_core import ViewPlan, plan_views
 from safa_pack.tests.evaluation import pocket
 
-pytestmark = pytest.mark.core
+pytestmark = pytest.mark.tools
 
 ALONE = ViewPlan((0,), pocket.VIEW, pocket.VIEW)
 PROMPTS = ["rain", "a rain a rain a"]  # of different lengths, so that padding must not matter

@@ -7,7 +7,7 @@ import torch
 
 from safa_pack.evaluation.scores import SCORES, Measures, Samples, averaged
 
-pytestmark = pytest.mark.core
+pytestmark = pytest.mark.tools
 
 
 def sound(canvas=(0, 0, 1), prompts=("rain", "rain", "bells"), **more):

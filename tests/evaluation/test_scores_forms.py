@@ -8,7 +8,7 @@ import torch
 
 from safa_pack.evaluation.scores import Measures, forms, tables
 
-pytestmark = pytest.mark.core
+pytestmark = pytest.mark.tools
 
 
 def rows(count, width=6, seed=0, shift=0.0):

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from safa_pack.evaluation.scores import SCORES, Samples
 from safa_pack.tests.evaluation import tiny_backbones as tiny
 
-pytestmark = pytest.mark.core
+pytestmark = pytest.mark.tools
 HEARD = Samples(torch.zeros(2, 16000), (0, 0), ("far bells",) * 2, 16000)
 SEEN = Samples(torch.zeros(2, 3, 32, 32), (0, 0), ("far bells",) * 2)
 PLACES = {

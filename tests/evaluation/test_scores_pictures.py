@@ -15,7 +15,7 @@ from safa_pack.evaluation.scores import SCORES, Measures, Samples, averaged, pic
 from safa_pack.safa_core.sound.mel import MelScale
 from safa_pack.tests.evaluation import tiny_backbones as tiny
 
-pytestmark = pytest.mark.core
+pytestmark = pytest.mark.tools
 PROMPTS = ("far bells", "far bells", "rain on a roof", "rain on a roof")
 VGG16 = {  # number of the convolution in torchvision's vgg16.features -> channels
     **{0: (3, 64), 2: (64, 64), 5: (64, 128), 7: (128, 128), 10: (128, 256), 12: (256, 256), 14: (256, 256)},

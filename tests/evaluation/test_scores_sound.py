@@ -16,7 +16,7 @@ from safa_pack.evaluation import metrics
 from safa_pack.evaluation.scores import SCORES, Samples, panns, vggish
 from safa_pack.tests.evaluation import tiny_backbones as tiny
 
-pytestmark = pytest.mark.core
+pytestmark = pytest.mark.tools
 PROMPTS = ("rain on a roof", "rain on a roof", "far bells", "far bells")
 
 

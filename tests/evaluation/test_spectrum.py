@@ -8,7 +8,7 @@ import torch
 from safa_pack.safa_core import swap_pattern
 from safa_pack.safa_core.measures.spectrum import high_frequency_deficit, radial_spectrum, relative, top_third
 
-pytestmark = pytest.mark.core
+pytestmark = pytest.mark.tools
 
 SHAPE = (300, 8, 16, 26)
 HALVED = 10 * math.log10(2)

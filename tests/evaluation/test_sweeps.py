@@ -11,7 +11,7 @@ from safa_pack.evaluation.verdict import arm, verdicts
 from safa_pack.evaluation.work import task
 from safa_pack.training.sounds import CLASSES
 
-pytestmark = pytest.mark.core
+pytestmark = pytest.mark.tools
 
 
 def line(method, **more):

@@ -7,7 +7,7 @@ from safa_pack.evaluation import windows
 from safa_pack.safa_core import plan_views
 from safa_pack.safa_core.measures import spectrum
 
-pytestmark = pytest.mark.core
+pytestmark = pytest.mark.tools
 
 LOOP = plan_views(306, 128, 0.2, loop=True)  # views at 0, 102, 204; 26 columns shared
 OPEN = plan_views(230, 128, 0.2)

@@ -17,7 +17,7 @@ def middles(plan):
     return [sorted(p for view, p in alone if view == i) for i in range(len(plan))]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(plans(), st.sampled_from(["frames", "rows"]), st.integers(1, 12), st.integers(2, 5))
 @example(plan_views(10, 10), "frames", 1, 2)  # one view: all of it is its middle
 @example(plan_views(10, 10, 0, loop=True), "frames", 3, 2)

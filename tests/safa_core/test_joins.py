@@ -77,7 +77,7 @@ def test_eq_9_starts_at_one_interval_by_default():
     assert swap_pattern(0).tolist() == []
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(swaps())
 @example((plan_views(10, 10, 0.2, loop=True), SwapJoin(2), 2))
 @example((plan_views(12, 10, 0.5, loop=True), SwapJoin(), 2))
@@ -96,7 +96,7 @@ def test_no_column_is_counted_twice_or_lost(case):
         torch.testing.assert_close(unity(plan, weights), torch.ones(rows, plan.length).double(), rtol=0, atol=1e-6)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(swaps())
 @example((plan_views(10, 10, 0.2, loop=True), SwapJoin(), 2))  # the same two views meet all round the ring
 @example((plan_views(10, 10, 0.8, loop=True), SwapJoin(1, 2), 2))
@@ -142,7 +142,7 @@ def test_a_ring_of_one_views_length_is_swapped_at_both_overlaps():
     assert deciders(SwapJoin().weights(plan), plan) == [1, 0, 1, 0, 0, 1, 0, 1]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(swaps())
 @example((plan_views(30, 10, 0.9), SwapJoin(1, 5), 2))
 @example((plan_views(30, 10, 0.9, loop=True), SwapJoin(1, 8), 2))
@@ -159,7 +159,7 @@ def test_shift_of_safa_plus_written_out():
     assert deciders(SwapJoin(shift=3).weights(plan), plan)[11:19] == [0, 0, 1, 0, 1, 1, 1, 1]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(plans())
 def test_average_is_multidiffusions_sum_over_count(plan):
     counts = [len(places) for places in shown(plan)]
@@ -169,7 +169,7 @@ def test_average_is_multidiffusions_sum_over_count(plan):
         assert weights[i].tolist() == [pytest.approx(expected, abs=1e-7)] * 2
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(plans())
 def test_triangle_gives_each_view_its_distance_from_the_nearer_end(plan):
     def distance(p):

@@ -28,7 +28,7 @@ def fewest_views(length, view, shared, loop):
     return views
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(requests())
 @example((10, 10, 0, True))
 @example((10, 10, 999, True))

@@ -7,7 +7,7 @@ import torch
 from safa_pack.training.data import MEL
 from safa_pack.training.sounds import BEDS, CLASSES, GUESTS, SAMPLE_RATE, SOUNDS, clip
 
-pytestmark = pytest.mark.core
+pytestmark = pytest.mark.tools
 HEADS = {
     "waves": ("waves", "sea"),
     "stream": ("stream", "water"),

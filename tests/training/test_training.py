@@ -11,7 +11,7 @@ from safa_pack.training.loop import Stage, checkpoint, run_stage
 from safa_pack.training.text import new_tokenizer
 from safa_pack.training.train import main
 
-pytestmark = pytest.mark.core
+pytestmark = pytest.mark.tools
 
 
 def line_stage(steps):

@@ -51,7 +51,7 @@ def expanded(blueprint, object_info, **changes):
     return {"nodes": definition["nodes"], "links": inner}
 
 
-@pytest.mark.core
+@pytest.mark.tools
 def test_the_page_can_read_the_blueprint(blueprint):
     """As the page's store of blueprints asks it: one node, which is the subgraph that the file defines."""
     (outer,), definition = blueprint["nodes"], definition_of(blueprint)
@@ -67,7 +67,7 @@ def test_the_page_can_read_the_blueprint(blueprint):
     assert blueprint["extra"]["BlueprintSearchAliases"] and len(blueprint["extra"]["BlueprintDescription"]) > 40
 
 
-@pytest.mark.core
+@pytest.mark.tools
 def test_no_link_inside_the_blueprint_dangles(blueprint):
     definition = definition_of(blueprint)
     ends = {
@@ -80,7 +80,7 @@ def test_no_link_inside_the_blueprint_dangles(blueprint):
     assert definition["state"]["lastLinkId"] >= max(link["id"] for link in definition["links"])
 
 
-@pytest.mark.core
+@pytest.mark.tools
 def test_who_enters_the_subgraph_finds_it_in_order_and_a_note(blueprint):
     definition = definition_of(blueprint)
     assert layout_faults(definition) == []

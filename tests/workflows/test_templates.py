@@ -44,7 +44,7 @@ def loaders(workflow):
     return [node for node in workflow["nodes"] if node["type"] in LOADERS]
 
 
-@pytest.mark.core
+@pytest.mark.tools
 @pytest.mark.parametrize("name", NAMES)
 def test_the_card_in_the_templates_browser_has_a_picture(name):
     file = FOLDER / f"{name}.jpg"
@@ -57,14 +57,14 @@ def test_the_card_in_the_templates_browser_has_a_picture(name):
     assert len({tuple(colour) for colour in (pixels[::8, ::8].reshape(-1, 3) // 32).astype(int).tolist()}) > 8
 
 
-@pytest.mark.core
+@pytest.mark.tools
 def test_no_two_cards_are_alike_and_none_is_left_over():
     pictures = {path.stem: path.read_bytes() for path in FOLDER.glob("*.jpg")}
     assert set(pictures) == set(NAMES)
     assert len(set(pictures.values())) == len(pictures)
 
 
-@pytest.mark.core
+@pytest.mark.tools
 def test_a_diagram_still_draws_the_plan_of_the_saved_numbers(tmp_path):
     """Drawn anew; letters may differ from one Pillow to the next, views may not."""
     diagrams = ["panorama_sd", "panorama_360_loop", "audio_stable_audio", "rival_multidiffusion"]
@@ -77,7 +77,7 @@ def test_a_diagram_still_draws_the_plan_of_the_saved_numbers(tmp_path):
         assert np.abs(old - new).mean() < 3, name
 
 
-@pytest.mark.core
+@pytest.mark.tools
 @pytest.mark.parametrize("name", NAMES)
 def test_the_note_says_what_to_load_into_which_folder_and_where_from(name):
     workflow = load(name)
@@ -94,13 +94,13 @@ def test_the_note_says_what_to_load_into_which_folder_and_where_from(name):
         assert MEDIA.get(node["type"], "") in text
 
 
-@pytest.mark.core
+@pytest.mark.tools
 @pytest.mark.parametrize("name", NAMES)
 def test_the_note_says_what_to_change(name):
     assert re.search(r"\*\*(Change|Try|Compare)\b", note_of(load(name))) or "Bypass it (Ctrl-B)" in note_of(load(name))
 
 
-@pytest.mark.core
+@pytest.mark.tools
 @pytest.mark.parametrize("name", NAMES)
 def test_a_missing_model_comes_with_the_address_that_the_page_downloads_it_from(name):
     """The page offers a download where a loader's `properties.models` names the file that its widget asks for."""
@@ -113,7 +113,7 @@ def test_a_missing_model_comes_with_the_address_that_the_page_downloads_it_from(
         assert f"models/{model['directory']}" == LOADERS[node["type"]]
 
 
-@pytest.mark.core
+@pytest.mark.tools
 @pytest.mark.parametrize("name", NAMES)
 def test_nodes_lie_in_numbered_groups_and_none_on_top_of_another(name):
     workflow = load(name)
@@ -122,7 +122,7 @@ def test_nodes_lie_in_numbered_groups_and_none_on_top_of_another(name):
     assert numbers == list(range(1, len(numbers) + 1)) and len(numbers) >= 4
 
 
-@pytest.mark.core
+@pytest.mark.tools
 @pytest.mark.parametrize("name", NAMES)
 def test_no_link_dangles(name):
     workflow = load(name)

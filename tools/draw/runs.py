@@ -13,7 +13,7 @@ import numpy as np
 import soundfile
 import torch
 
-from ... import run
+from ... import host_setup, run
 from ...demo.convert import ui_to_api
 from ...nodes.decode.spectrogram_picture import Spectrogram, audio_spectrogram
 from ...safa_core import ViewPlan, plan_views
@@ -69,7 +69,7 @@ def start_server(stack: ExitStack, names):
     from ...demo.server import ComfyServer  # needs what ComfyUI is installed with
 
     base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="safa-thumbnails-")))
-    run.link_pack(base / "custom_nodes")
+    host_setup.link_pack(base / "custom_nodes")
     models = base / "models" / "audio_models"
     models.mkdir(parents=True)
     for name in names:
@@ -79,7 +79,7 @@ def start_server(stack: ExitStack, names):
     (base / "input").mkdir()
     a_clip(base / "input")
     device = [] if torch.cuda.is_available() else ["--cpu"]
-    server = ComfyServer(run.host_folder(), base, "--whitelist-custom-nodes", run.PACK, *device)
+    server = ComfyServer(host_setup.host_folder(), base, "--whitelist-custom-nodes", run.PACK, *device)
     return stack.enter_context(server)
 
 

@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-import torchaudio
 
 from safa_pack.safa_core.sound.mel import (
     RIFFUSION,
@@ -28,6 +27,11 @@ AUDIOLDM = MelScale(16000, 64, 160, 0.0, 8000.0)
 def inference():
     with torch.inference_mode():
         yield
+
+
+@pytest.fixture
+def torchaudio():
+    return pytest.importorskip("torchaudio")
 
 
 def tones(seconds=2.0, rate=16000, ring=False):
@@ -67,7 +71,7 @@ def test_filterbank_is_slaneys():
 
 @pytest.mark.parametrize("scale, area", [("slaney", True), ("htk", False), ("htk", True)])
 @pytest.mark.parametrize("rate, n_fft, bins, fmin, fmax", [(16000, 1024, 80, 0, 8000), (44100, 2048, 128, 40, 16000)])
-def test_filterbank_is_torchaudios(scale, area, rate, n_fft, bins, fmin, fmax):
+def test_filterbank_is_torchaudios(torchaudio, scale, area, rate, n_fft, bins, fmin, fmax):
     bank = mel_filterbank(rate, n_fft, bins, fmin, fmax, scale, area)
     norm = "slaney" if area else None
     expected = torchaudio.functional.melscale_fbanks(n_fft // 2 + 1, fmin, fmax, bins, rate, norm, scale).T
@@ -109,7 +113,7 @@ def convergence(sound, audio):
     return ((a - b).norm() / b.norm()).item()
 
 
-def test_without_a_vocoder_the_sound_is_as_close_as_torchaudios():
+def test_without_a_vocoder_the_sound_is_as_close_as_torchaudios(torchaudio):
     audio = tones()
     mel = AUDIOLDM.spectrogram(audio)
     ours = griffin_lim(mel, 16000, 1024, 160, 0, 8000)
@@ -125,7 +129,7 @@ def test_without_a_vocoder_the_sound_is_as_close_as_torchaudios():
     assert convergence(ours, audio) <= 1.1 * convergence(theirs, audio)
 
 
-def test_magnitudes_from_mels_are_torchaudios_least_squares():
+def test_magnitudes_from_mels_are_torchaudios_least_squares(torchaudio):
     mel = AUDIOLDM.spectrogram(tones())
     theirs = torchaudio.transforms.InverseMelScale(
         513, 64, 16000, 0, 8000, norm="slaney", mel_scale="slaney", driver="gelsd"
@@ -176,7 +180,7 @@ def test_riffusions_picture_is_read_as_riffusion_does():
     assert mel.count_nonzero() == 2
 
 
-def test_riffusions_filterbank_is_torchaudios():
+def test_riffusions_filterbank_is_torchaudios(torchaudio):
     expected = torchaudio.functional.melscale_fbanks(8821, 0.0, 10000.0, 512, 44100, None, "htk").T
     assert (RIFFUSION.filterbank() - expected).abs().max() <= 1e-3
     mel = torch.rand(1, 4, 512, generator=torch.Generator().manual_seed(3))
