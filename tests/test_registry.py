@@ -54,7 +54,16 @@ def test_the_archive_has_the_pocket_model_and_what_the_page_shows():
     there = {f"{folder}/" for folder in folders if any(file.startswith(folder + "/") for file in files)}
     assert there == {f"{folder}/" for folder in folders}
     assert not [file for file in left_out(ROOT) if file.startswith(tuple(there))]
-    top = {"__init__.py", "run.py", "pyproject.toml", "requirements.txt", "README.md", "CHANGELOG.md", "LICENSE"}
+    top = {
+        "__init__.py",
+        "host_setup.py",
+        "run.py",
+        "pyproject.toml",
+        "requirements.txt",
+        "README.md",
+        "CHANGELOG.md",
+        "LICENSE",
+    }
     assert {file for file in files if "/" not in file} == top
 
 
