@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""One entry for people without ComfyUI: python run.py setup | demo | serve | test | bench | train | eval.
+"""One entry for people without ComfyUI: run.py setup | demo | serve | test | bench | train | eval | pages | draw.
 
 `setup` makes .venv and brings the host (see host_setup.py), and every other command implies it.
 Standard library only; the syntax is kept old, so that an old Python reaches the sentence about its age.
