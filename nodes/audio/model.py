@@ -64,7 +64,7 @@ class AudioModel(comfy.model_base.BaseModel):
         self.name = name
         comfy.model_management.archive_model_dtypes(unet)
 
-    def extra_conds(self, **kwargs) -> dict[str, CONDRegular]:
+    def extra_conds(self, **kwargs: Any) -> dict[str, CONDRegular]:
         """The prompt in the family's own form; no part of it depends on a place in time."""
         self._check_latent(kwargs["noise"])
         config = self.diffusion_model.config

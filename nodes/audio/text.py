@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -60,7 +61,7 @@ class TextTokenizer:
     def __init__(self, **tokenizers: PreTrainedTokenizerBase):
         self.tokenizers = tokenizers
 
-    def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **kwargs) -> dict:
+    def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **kwargs: Any) -> dict:
         """{"clap" or "t5": [[(id, 1.0), ...]]}, unpadded; with word ids (id, 1.0, 0)."""
         tail = (1.0, 0) if return_word_ids else (1.0,)
         tokens = {}
@@ -108,7 +109,7 @@ class TextEncoder(torch.nn.Module):
     dtypes = {torch.float32}
     manual_cast_dtype = None
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.execution_device = None
 

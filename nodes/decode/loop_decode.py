@@ -81,7 +81,7 @@ def _roll_error(vae: Any, latent: torch.Tensor, axis: int) -> float:
 
 
 def _decode_padded(
-    decode: Callable, latent: torch.Tensor, axis: int, picture_axis: int, *args, **kwargs
+    decode: Callable, latent: torch.Tensor, axis: int, picture_axis: int, *args: Any, **kwargs: Any
 ) -> tuple[torch.Tensor, float]:
     """Decode with PADDING latents from the other side: (picture, how far the two ends differ)."""
     picture = decode(pad_ring(latent, axis, PADDING), *args, **kwargs)
@@ -100,7 +100,7 @@ def _decode_circular(vae: Any, latent: torch.Tensor, axis: int) -> tuple[torch.T
         ring.enter_context(circular(vae.first_stage_model, axis))
 
         def padded(tiled_decode: Callable) -> Callable:
-            def decode(samples: torch.Tensor, *args, **kwargs) -> torch.Tensor:
+            def decode(samples: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
                 ring.close()
                 picture, difference = _decode_padded(tiled_decode, samples, axis, axis, *args, **kwargs)
                 differences.append(difference)

@@ -38,7 +38,7 @@ class MelDecoder:
     joined: tuple[ViewPlan, Join] | None
     columns: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         vae = self.vae
         self.scale = MelScale(
             vae.audio_sample_rate, vae.mel_bins, vae.hop, vae.fmin, vae.fmax, vae.n_fft, vae.n_fft, vae.log

@@ -16,7 +16,7 @@ AXES = ["frames", "rows", "auto"]
 
 class SaFaSelfLoopSwap(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="SaFaSelfLoopSwap",
             display_name="Self-Loop Swap",
@@ -55,14 +55,14 @@ class SaFaSelfLoopSwap(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, interval, axis, shift) -> io.NodeOutput:
+    def execute(cls, interval: int, axis: str, shift: int) -> io.NodeOutput:
         with named("Self-Loop Swap"):
             return io.NodeOutput(SwapJoin(interval, shift, "frames" if axis == "auto" else axis))
 
 
 class SaFaOverlapAverage(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="SaFaOverlapAverage",
             display_name="Overlap Average (MultiDiffusion)",
@@ -85,13 +85,13 @@ class SaFaOverlapAverage(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, window) -> io.NodeOutput:
+    def execute(cls, window: str) -> io.NodeOutput:
         return io.NodeOutput(TriangularJoin() if window == "triangular" else AverageJoin())
 
 
 class SaFaReferenceSwap(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="SaFaReferenceSwap",
             display_name="Reference Swap",
@@ -142,7 +142,9 @@ class SaFaReferenceSwap(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, rate, interval, axis, conditioning=None, latent=None) -> io.NodeOutput:
+    def execute(
+        cls, rate: float, interval: int, axis: str, conditioning: list | None = None, latent: dict | None = None
+    ) -> io.NodeOutput:
         with named("Reference Swap"):  # refuses what has no meaning here rather than at the sampler
             ReferenceGuide(rate, interval, "frames" if axis == "auto" else axis)
         if rate > 0.6:

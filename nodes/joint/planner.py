@@ -7,6 +7,7 @@ import math
 import torch
 
 import comfy.model_management
+from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 
 from ...safa_core import ViewPlan, plan_views
@@ -23,7 +24,7 @@ PAPER_VIEWS = {"pixels": 6, "seconds": 3}  # 512 x 3200 from six views, 24 s fro
 
 class SaFaSubviewPlanner(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="SaFaSubviewPlanner",
             display_name=NAME,
@@ -106,7 +107,18 @@ class SaFaSubviewPlanner(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, length, unit, view, overlap, loop, height, batch_size, latent=None) -> io.NodeOutput:
+    def execute(
+        cls,
+        model: ModelPatcher,
+        length: float,
+        unit: str,
+        view: float,
+        overlap: float,
+        loop: bool,
+        height: int,
+        batch_size: int,
+        latent: dict | None = None,
+    ) -> io.NodeOutput:
         roundings: list[str] = []
         with named(NAME):
             facts = model_facts(model)

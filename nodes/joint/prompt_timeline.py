@@ -128,7 +128,9 @@ class SaFaPromptTimeline(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, clip, timeline, plan: Canvas, cross_fade=0.1, blend="columns") -> io.NodeOutput:
+    def execute(
+        cls, clip: Any, timeline: str, plan: Canvas, cross_fade: float = 0.1, blend: str = "columns"
+    ) -> io.NodeOutput:
         canvas = plan
         ruler = Ruler(canvas.plan, canvas.unit, canvas.scale)
         with named(NAME):

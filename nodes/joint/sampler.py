@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import comfy.samplers
+from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
 import nodes as host_nodes
 
-from ...safa_core import SwapJoin
-from ..canvas import Canvas
+from ...safa_core import Join, SwapJoin
+from ..canvas import Canvas, Guide
 from ..errors import named
 from ..sockets import CATEGORY, SaFaGuide, SaFaJoin, SaFaPlan
 from .patch import JointPatch
@@ -23,7 +24,7 @@ PATCH, SAMPLER = "SaFa Model Patch", "SaFa Sampler"
 
 class SaFaModelPatch(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="SaFaModelPatch",
             display_name=PATCH,
@@ -43,13 +44,15 @@ class SaFaModelPatch(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, plan: Canvas, join=None, guide=None) -> io.NodeOutput:
+    def execute(
+        cls, model: ModelPatcher, plan: Canvas, join: Join | None = None, guide: Guide | None = None
+    ) -> io.NodeOutput:
         return io.NodeOutput(JointPatch(plan, join or SwapJoin(), guide, PATCH).install(model))
 
 
 class SaFaSampler(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="SaFaSampler",
             display_name=SAMPLER,
@@ -115,19 +118,19 @@ class SaFaSampler(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model,
+        model: ModelPatcher,
         plan: Canvas,
-        positive,
-        negative,
-        latent,
-        seed,
-        steps,
-        cfg,
-        sampler_name,
-        scheduler,
-        denoise,
-        join=None,
-        guide=None,
+        positive: list,
+        negative: list,
+        latent: dict,
+        seed: int,
+        steps: int,
+        cfg: float,
+        sampler_name: str,
+        scheduler: str,
+        denoise: float,
+        join: Join | None = None,
+        guide: Guide | None = None,
     ) -> io.NodeOutput:
         if steps < 1 or denoise <= 0:
             raise ValueError(

@@ -49,7 +49,7 @@ class StageMemory:
     Taking one leaves it here: a workflow may run its second stage again and take the first from the host's cache.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._pairs: collections.deque[tuple[torch.Tensor, torch.Tensor]] = collections.deque(maxlen=4)
 
     def keep(self, canvas: torch.Tensor, reference: torch.Tensor) -> None:

@@ -136,7 +136,7 @@ class ViewConds:
             self._lists[key] = (due[:], self._build(due, with_reference))
         return self._lists[key][1]
 
-    def _build(self, conds, with_reference):
+    def _build(self, conds: list[dict], with_reference: bool) -> list[dict]:
         canvas = [c for c in conds if REFERENCE not in c]
         masks = [self._side_by_side_mask(c) for c in canvas]
         self._fill_defaults(canvas, masks)
@@ -148,7 +148,7 @@ class ViewConds:
             out += [self._for_view(placed, i) for i in range(len(self.plan)) if seen[i]]
         return out
 
-    def _in_span(self, cond, i) -> bool:
+    def _in_span(self, cond: dict, i: int) -> bool:
         """Whether view `i` is centred in the cond's span."""
         if SPAN not in cond:
             return True
@@ -156,7 +156,7 @@ class ViewConds:
         offset = self.plan.starts[i] + self.plan.view / 2 - first
         return 0 <= (offset % self.plan.length if self.plan.loop else offset) < last - first
 
-    def _check_spans(self, conds) -> None:
+    def _check_spans(self, conds: list[dict]) -> None:
         """Refuse spans that leave a view without any prompt (ValueError)."""
         for i in range(len(self.plan)):
             if conds and not any(self._in_span(c, i) for c in conds):
@@ -167,7 +167,7 @@ class ViewConds:
                     "cover the canvas, or add a prompt without a span."
                 )
 
-    def _area(self, cond) -> list[tuple[int, int]]:
+    def _area(self, cond: dict) -> list[tuple[int, int]]:
         """(first, last excluded) of the cond's area on the canvas, per dimension."""
         if "area" not in cond:
             return [(0, d) for d in self.dims]
@@ -181,7 +181,7 @@ class ViewConds:
             )
         return box
 
-    def _side_by_side_mask(self, cond) -> torch.Tensor:
+    def _side_by_side_mask(self, cond: dict) -> torch.Tensor:
         """The cond's mask, area and span as one mask on all views, [b, ...side by side].
 
         A view keeps the model's length, so an area that covers part of it masks the prediction instead of cutting
@@ -195,12 +195,12 @@ class ViewConds:
         mask = mask.index_select(self.axis - 1, self.columns[: len(self.plan) * self.plan.view])
         return mask * self._span_mask(cond)
 
-    def _span_mask(self, cond) -> torch.Tensor:
+    def _span_mask(self, cond: dict) -> torch.Tensor:
         in_span = torch.tensor([self._in_span(cond, i) for i in range(len(self.plan))], device=self.columns.device)
         shape = [-1 if d == self.axis - 2 else 1 for d in range(len(self.dims))]
         return in_span.repeat_interleave(self.plan.view).reshape(shape)
 
-    def _soft_area(self, cond, device) -> torch.Tensor:
+    def _soft_area(self, cond: dict, device: torch.device) -> torch.Tensor:
         soft = torch.zeros(self.dims, device=device)
         box = self._area(cond)
         inside = torch.ones([last - first for first, last in box], device=device)
@@ -217,7 +217,7 @@ class ViewConds:
         soft[tuple(slice(first, last) for first, last in box)] = inside
         return soft
 
-    def _fill_defaults(self, conds, masks) -> None:
+    def _fill_defaults(self, conds: list[dict], masks: list[torch.Tensor]) -> None:
         """Give the host's "default" conds the places that no other cond claims."""
         if not any("default" in c for c in conds):
             return
@@ -231,7 +231,7 @@ class ViewConds:
                 masks[i] = torch.relu(1.0 - claimed) * self._span_mask(cond)
                 conds[i] = {k: v for k, v in cond.items() if k not in ("default", "mask_strength", "strength", "area")}
 
-    def _place(self, cond, mask) -> dict:
+    def _place(self, cond: dict, mask: torch.Tensor) -> dict:
         """The cond laid out side by side; a view is then only an area of it."""
         placed = {k: v for k, v in cond.items() if k not in ("area", SPAN)}
         placed["safa_box"] = self._area(cond)
@@ -248,7 +248,7 @@ class ViewConds:
             return noise_like.index_select(self.axis, self.columns)
         return noise_like.repeat([len(self.plan) + 1 if d == self.axis else 1 for d in range(noise_like.ndim)])
 
-    def _window(self, cond, i, box) -> dict:
+    def _window(self, cond: dict, i: int, box: list[tuple[int, int]]) -> dict:
         sizes, offsets = [b - a for a, b in box], [a for a, _ in box]
         sizes[self.axis - 2], offsets[self.axis - 2] = self.plan.view, i * self.plan.view
         # stable from step to step, and another one per view: caches such as EasyCache's key on it
@@ -257,14 +257,14 @@ class ViewConds:
         kept = {k: v for k, v in cond.items() if k not in ("safa_box", TIMES)}
         return {**kept, "model_conds": self._timed(cond, i), "area": (*sizes, *offsets), "uuid": name}
 
-    def _timed(self, cond, i) -> dict:
+    def _timed(self, cond: dict, i: int) -> dict:
         """The cond's model conds with what differs in view `i`; the reference's are the first view's."""
         if not cond.get(TIMES):
             return cond["model_conds"]
         times = cond[TIMES][i % len(self.plan)].items()
         return {**cond["model_conds"], **{k: v for k, v in times if not isinstance(v, CONDNoiseShape)}}
 
-    def _for_view(self, placed, i) -> dict:
+    def _for_view(self, placed: dict, i: int) -> dict:
         out = self._window(placed, i, placed["safa_box"])
         if "control" in placed:
             control = placed["control"]
@@ -276,7 +276,7 @@ class ViewConds:
             out["gligen"] = self._shifted_boxes(placed["gligen"], i)
         return out
 
-    def _shifted_boxes(self, gligen, i):
+    def _shifted_boxes(self, gligen: tuple, i: int) -> tuple:
         kind, model, boxes = gligen
         if kind != "position":
             return gligen
@@ -291,13 +291,13 @@ class ViewConds:
                 moved.append((embedding, *size, *at))
         return ("position", model, moved) if moved else ("empty", model, [])
 
-    def _reference_conds(self, conds) -> list[dict]:
+    def _reference_conds(self, conds: list[dict]) -> list[dict]:
         """The conds of the reference: its own, else those that mean the whole canvas, else all of them."""
         for_it = [c for c in conds if REFERENCE in c]
         everywhere = [c for c in conds if not {SPAN, "area", "mask", "default"} & c.keys()]
         return for_it or everywhere or conds
 
-    def _for_reference(self, cond) -> dict:
+    def _for_reference(self, cond: dict) -> dict:
         mask = torch.ones((1, *self.dims), device=self.columns.device)
         ones = mask.index_select(self.axis - 1, self.columns)
         dropped = {"area", SPAN, REFERENCE, "default", "mask_strength"}

@@ -60,8 +60,8 @@ class Recorder:
         sigmas: torch.Tensor,
         denoise_mask: torch.Tensor | None = None,
         callback: Callable | None = None,
-        *args,
-        **kwargs,
+        *args: Any,
+        **kwargs: Any,
     ) -> torch.Tensor:
         """Wraps the joint patch, which crops its reference off before it calls back."""
         with named(NAME):
@@ -72,7 +72,7 @@ class Recorder:
         recorded = []
         model = executor.class_obj.model_patcher.model
 
-        def on_step(step, denoised, x, total):
+        def on_step(step: int, denoised: torch.Tensor, x: torch.Tensor, total: int) -> None:
             if step % self.every == 0 or step == total - 1:
                 latent = denoised if self.kept == "prediction" else x
                 state = model.process_latent_out(latent.float().cpu())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -52,7 +53,16 @@ def swap_attention(
     original. x: [B, 8, T, F], in the order of transformer_options["uuids"]. transformer_options: the host's.
     """
 
-    def apply_model(executor, x, t, c_concat, c_crossattn, control, transformer_options, **kwargs):
+    def apply_model(
+        executor: Any,
+        x: torch.Tensor,
+        t: torch.Tensor,
+        c_concat: torch.Tensor | None,
+        c_crossattn: torch.Tensor | None,
+        control: dict | None,
+        transformer_options: dict,
+        **kwargs: Any,
+    ) -> torch.Tensor:
         layers = attention_layers(executor.class_obj.diffusion_model)
         with _processors_set(layers, choose(layers, x, transformer_options)):
             return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)

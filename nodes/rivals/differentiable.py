@@ -100,13 +100,13 @@ def _copy_weights_in_use(module: torch.nn.Module, device: torch.device, stack: E
 def _checkpointed(forward: Callable) -> Callable:
     """`forward` that keeps its inputs alone and runs again when the gradient comes back."""
 
-    def run(*args, **kwargs):
+    def run(*args: Any, **kwargs: Any) -> Any:
         if not torch.is_grad_enabled():
             return forward(*args, **kwargs)
         # the host writes the place it is at into such dictionaries while it runs on
-        args = [dict(a) if isinstance(a, dict) else a for a in args]
-        kwargs = {k: dict(v) if isinstance(v, dict) else v for k, v in kwargs.items()}
-        return checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
+        copies = [dict(a) if isinstance(a, dict) else a for a in args]
+        named = {k: dict(v) if isinstance(v, dict) else v for k, v in kwargs.items()}
+        return checkpoint(forward, *copies, use_reentrant=False, preserve_rng_state=False, **named)
 
     return run
 

@@ -32,7 +32,7 @@ class ModelCalls:
     Calls of the network will not do: their number depends on how the host cuts its batches to the free memory.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.last = -1
 
     @staticmethod
@@ -113,7 +113,7 @@ class HostFocus:
             )
         picked = self.random.picked(k.shape[1], ModelCalls.current(extra_options), self.place)
 
-        def attend(q, k, v, heads):
+        def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int) -> torch.Tensor:
             return optimized_attention(
                 q, k, v, heads, attn_precision=extra_options["attn_precision"], transformer_options=extra_options
             )
@@ -179,7 +179,7 @@ def _patch_diffusers(patched: ModelPatcher, unet: torch.nn.Module, random: Cross
     wanted = wanted_levels(levels, set(known.values()))
     places = [name for name, factor in known.items() if factor in wanted]
 
-    def choose(layers, x, transformer_options):
+    def choose(layers: dict, x: torch.Tensor, transformer_options: dict) -> dict:
         call = ModelCalls.current(transformer_options)
         return {
             name: FocusProcessor(layers[name].processor, tuple(x.shape[2:]), random, call, place)
@@ -206,7 +206,7 @@ def _patch_host(patched: ModelPatcher, unet: UNetModel, random: CrossFrequency, 
 
 class SaFaLiteFocus(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="SaFaLiteFocus",
             display_name=NAME,
@@ -245,7 +245,7 @@ class SaFaLiteFocus(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, rho, levels, seed) -> io.NodeOutput:
+    def execute(cls, model: ModelPatcher, rho: float, levels: str, seed: int) -> io.NodeOutput:
         with named(NAME):
             patched = patch_model(model, CrossFrequency(rho, seed), levels)
         return io.NodeOutput(patched)

@@ -32,7 +32,7 @@ KEY = "safa_merge"
 
 class SaFaMergeAttend(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="SaFaMergeAttend",
             display_name=NAME,
@@ -72,7 +72,7 @@ class SaFaMergeAttend(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, plan: Canvas, tau) -> io.NodeOutput:
+    def execute(cls, model: ModelPatcher, plan: Canvas, tau: float) -> io.NodeOutput:
         canvas = plan
         with named(NAME):
             return io.NodeOutput(MergePatch(canvas, tau).install(model))
@@ -171,7 +171,7 @@ class MergePatch:
         run = MergeRun(self.canvas, GuidedCalls(sampler, sigmas, steps))
         options["transformer_options"][KEY] = run
 
-        def on_step(*step):
+        def on_step(*step: Any) -> None:
             run.calls.called_back()
             if callback is not None:
                 callback(*step)
@@ -266,7 +266,16 @@ def _choose_processors(layers: dict[str, torch.nn.Module], x: torch.Tensor, opti
     return {} if batch is None else diffusers_processors(layers, batch)
 
 
-def _apply_model(executor, x, t, c_concat, c_crossattn, control, transformer_options, **kwargs):
+def _apply_model(
+    executor: Any,
+    x: torch.Tensor,
+    t: torch.Tensor,
+    c_concat: torch.Tensor | None,
+    c_crossattn: torch.Tensor | None,
+    control: dict | None,
+    transformer_options: dict,
+    **kwargs: Any,
+) -> torch.Tensor:
     run = transformer_options.get(KEY)
     batch = None if run is None else run.find_views(x, transformer_options)
     if batch is not None:

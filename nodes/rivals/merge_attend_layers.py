@@ -162,7 +162,7 @@ def _grid(options: dict) -> tuple[int, int]:
 
 
 def _attend_on_canvas(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, options: dict) -> torch.Tensor:
-    def attend(q, k, v):
+    def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         precision = options["attn_precision"]
         return optimized_attention(q, k, v, options["n_heads"], attn_precision=precision, transformer_options=options)
 
@@ -202,7 +202,7 @@ class _MergingProcessor:
             queries = self.batch.average_views(hidden_states, grid)
             return self.original(attn, queries, encoder_hidden_states, attention_mask, **kwargs)
 
-        def attend(tokens):
+        def attend(tokens: torch.Tensor) -> torch.Tensor:
             return self.original(attn, tokens, None, attention_mask, **kwargs)
 
         if not self.batch.merging:
@@ -224,8 +224,10 @@ def mmdit_options(network: MMDiT, batch: MergedBatch, options: dict) -> dict:
     before, patch = options.get("optimized_attention_override"), network.patch_size
     grid = tuple((n + patch - 1) // patch for n in batch.size)
 
-    def override(function, q, k, v, heads, *args, **kwargs):
-        def attend(q, k, v):
+    def override(
+        function: Callable, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int, *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
+        def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
             if before is not None:
                 return before(function, q, k, v, heads, *args, **kwargs)
             return function(q, k, v, heads, *args, **kwargs)

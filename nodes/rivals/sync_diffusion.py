@@ -90,7 +90,7 @@ class SyncRun(JointRun):
         """The host's batch over all views, shifted while there is a `shift`; or over the one view that is alone."""
         if self.alone is None:
 
-            def shifted(model, conds, views, *args):
+            def shifted(model: Any, conds: list, views: torch.Tensor, *args: Any) -> list[torch.Tensor]:
                 return executor(model, conds, views if self.shift is None else views + self.shift, *args)
 
             return super().calc_cond_batch(shifted, model, conds, x, timestep, model_options)
@@ -270,7 +270,7 @@ def check_vae(vae: Any, canvas: Canvas, channels: int) -> None:
 
 class SaFaSyncGradient(io.ComfyNode):
     @classmethod
-    def define_schema(cls):
+    def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="SaFaSyncGradient",
             display_name=NAME,
@@ -324,7 +324,16 @@ class SaFaSyncGradient(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, plan: Canvas, vae, weight, decay, steps, backbone) -> io.NodeOutput:
+    def execute(
+        cls,
+        model: ModelPatcher,
+        plan: Canvas,
+        vae: Any,
+        weight: float,
+        decay: float,
+        steps: int,
+        backbone: str,
+    ) -> io.NodeOutput:
         canvas = plan
         with named(NAME):
             schedule = SyncSchedule(weight, decay, steps)
