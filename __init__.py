@@ -22,9 +22,8 @@ def host_version():
 
 if find_spec("comfy"):  # else it is not ComfyUI that imports this
     if numbers(host_version()) < numbers(OLDEST):
-        NODE_CLASS_MAPPINGS: dict[
-            str, type
-        ] = {}  # an old host, too, takes a pack without nodes and prints no traceback
+        # no nodes, and no traceback in an old host either
+        NODE_CLASS_MAPPINGS: dict[str, type] = {}
         logging.warning(
             f"ComfyUI-SaFa needs ComfyUI {OLDEST} or newer, this is {host_version()}: "
             "update ComfyUI and restart it to get the pack's nodes."

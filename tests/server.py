@@ -12,6 +12,8 @@ from safa_pack.demo.server import PromptRefused, Result
 
 __all__ = ["ComfyServer", "PromptRefused", "Result", "ui_to_api"]
 
+PATIENCE = 1800  # seconds for one prompt: a machine may have other work to do
+
 
 class ComfyServer(server.ComfyServer):
     """`with ComfyServer(comfyui, base) as server:` a server with this pack only, its data below `base`."""
@@ -19,6 +21,9 @@ class ComfyServer(server.ComfyServer):
     def __init__(self, comfyui, base, *arguments):
         pack = ["--whitelist-custom-nodes", run.PACK, "--preview-method", "latent2rgb"]
         super().__init__(comfyui, base, *pack, *arguments, *([] if torch.cuda.is_available() else ["--cpu"]))
+
+    def run(self, prompt, timeout=PATIENCE, **options):
+        return super().run(prompt, timeout, **options)
 
     def __enter__(self):
         host_setup.link_pack(self.base / "custom_nodes")

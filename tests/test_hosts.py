@@ -28,7 +28,7 @@ print({name: getattr(pack, name) for name in ("NODE_CLASS_MAPPINGS", "comfy_entr
 def imported(beside):
     """(what a host finds, what is printed) when the pack is imported with the modules in the folder `beside`."""
     command = [sys.executable, "-c", IMPORT, str(ROOT / "__init__.py")]
-    done = subprocess.run(command, cwd=beside, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=beside, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip(), done.stderr.strip()
 

@@ -64,7 +64,7 @@ def test_nothing_runs_at_install_time_and_no_requirement_is_an_address():
 @pytest.mark.tools
 def test_pip_finds_the_requirements_installed_beside_the_tests():
     command = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-index", "-r", str(ROOT / "requirements.txt")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     if "No module named pip" in done.stderr:
         pytest.skip("this Python has no pip")
     assert done.returncode == 0 and "Would install" not in done.stdout, done.stdout + done.stderr

@@ -81,7 +81,7 @@ def test_the_manager_installs_the_pack_and_both_load_without_a_warning(address, 
     comfyui, python = fresh
     env = dict(os.environ, COMFYUI_PATH=str(comfyui), PIP_NO_INDEX="1", PIP_DISABLE_PIP_VERSION_CHECK="1")
     command = [python, "-m", "cm_cli", "install", address]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)
     said = done.stdout + done.stderr
     assert done.returncode == 0 and f"[INSTALLED] {address}" in said, said
     assert "ERROR" not in said and "Traceback" not in said, said

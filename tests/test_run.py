@@ -103,7 +103,7 @@ def test_paths_that_eval_is_given_are_meant_from_where_it_was_called(tmp_path):
     (tmp_path / "mine").mkdir()
     command = [sys.executable, "-m", "evaluation", "--protocol", "table2", "--model", "mine"]
     env = dict(os.environ, SAFA_CALLED_FROM=str(tmp_path))
-    done = subprocess.run(command, cwd=run.ROOT, env=env, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=run.ROOT, env=env, capture_output=True, text=True, timeout=600)
     assert "mine without model_index.json" in done.stderr, done.stderr
 
 

@@ -1,4 +1,7 @@
-"""The tiny models sample in the host, and their outputs depend on all that the pack has to get right."""
+"""The tiny models sample in the host, and their outputs depend on all that the pack has to get right.
+
+LoRA, size embedding and files of checkpoints are looked at where they are used.
+"""
 
 import pytest
 import torch
@@ -9,7 +12,7 @@ import comfy.sample
 import comfy.sd
 import comfy.utils
 
-from safa_pack.tests import tiny_checkpoints, tiny_models
+from safa_pack.tests import tiny_models
 
 pytestmark = pytest.mark.host
 
@@ -57,17 +60,12 @@ def test_depends_on_position(kind):
     assert change(sample(model, kind, noise=noise), rolled) > 0.01
 
 
-@pytest.mark.parametrize("kind", ["sd15", "sd20", "sdxl"])
+@pytest.mark.parametrize("kind", ["sd15", "sd20"])
 def test_v_prediction(kind):
     make = tiny_models.MODELS[kind]
     v, eps = make(prediction="v"), make(prediction="eps")
     assert "V_PREDICTION" in str(type(v.get_model_object("model_sampling")).__mro__)
     assert change(sample(eps, kind), sample(v, kind)) > 0.1
-
-
-def test_sdxl_depends_on_size():
-    model = tiny_models.sdxl()
-    assert change(sample(model, "sdxl", width=640, height=512), sample(model, "sdxl", width=3200, height=512)) > 0.01
 
 
 def test_stable_audio_depends_on_seconds():
@@ -101,22 +99,8 @@ def test_controlnet_follows_its_hint_locally():
     assert change(first[..., :3], second[..., :3]) > 0.05
     assert torch.equal(first[..., 6:], second[..., 6:])
 
-    model = tiny_models.sd15()
-    positive = tiny_models.conditioning("sd15", seed=1, control=tiny_models.controlnet_sd15().set_cond_hint(hint))
-    assert change(sample(model, "sd15"), sample(model, "sd15", positive=positive)) > 0.05
 
-
-def test_lora_loads_completely():
-    model, lora = tiny_models.sd15(), tiny_models.lora_sd15()
-    patched, _ = comfy.sd.load_lora_for_models(model, None, lora, 1.0, 0.0)
-    assert len(patched.patches) == len(lora) // 3 > 0
-    plain = sample(model, "sd15")
-    assert change(plain, sample(patched, "sd15")) > 0.02
-    assert torch.equal(plain, sample(model, "sd15"))
-
-
-@pytest.mark.parametrize("dims", [1, 2, 3])
-@pytest.mark.parametrize("flow", [False, True])
+@pytest.mark.parametrize("flow, dims", [(False, 1), (True, 2), (False, 3)])
 def test_toy_takes_any_latent(flow, dims):
     model = tiny_models.toy(flow=flow, channels=6, dims=dims)
     noise = torch.randn(2, 6, *[5] * (dims - 1), 24)
@@ -132,30 +116,3 @@ def test_toy_does_not_change_with_its_batch():
     together = denoiser(x, t, context=context)
     for i in range(7):
         assert torch.equal(denoiser(x[i : i + 1], t[i : i + 1], context=context[i : i + 1]), together[i : i + 1])
-
-
-@pytest.mark.parametrize(
-    "kind, write, channels",
-    [("sd15", tiny_checkpoints.sd15_checkpoint, 4), ("sd3", tiny_checkpoints.sd35_checkpoint, 16)],
-)
-def test_checkpoint_loads_encodes_samples_decodes(tmp_path, kind, write, channels):
-    path = write(tmp_path / "tiny.safetensors")
-    model, clip, vae, _ = comfy.sd.load_checkpoint_guess_config(str(path))
-    prompts = [clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in ("a lake at dawn", "a busy street")]
-    assert change(prompts[0][0][0], prompts[1][0][0]) > 0.05
-    results = [sample(model, kind, positive=prompt) for prompt in prompts]
-    assert change(*results) > 0.02
-    picture = vae.decode(torch.randn(1, channels, 4, 6))
-    assert picture.shape == (1, 32, 48, 3) and picture.std() > 0.1
-    assert vae.encode(picture).shape == (1, channels, 4, 6)
-
-
-def test_single_files_load(tmp_path):
-    control = comfy.controlnet.load_controlnet(str(tiny_checkpoints.sd15_controlnet(tmp_path / "control.safetensors")))
-    assert control.control_model.input_hint_block[0].weight.shape[1] == 3
-    lora = comfy.utils.load_torch_file(str(tiny_checkpoints.sd15_lora(tmp_path / "lora.safetensors")))
-    assert lora.keys() == tiny_models.lora_sd15().keys()
-    vae = comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(tiny_checkpoints.sd_vae(tmp_path / "vae.safetensors"))))
-    assert vae.latent_channels == 4
-    clip = comfy.sd.load_clip([str(tiny_checkpoints.clip_l(tmp_path / "clip.safetensors"))])
-    assert clip.encode_from_tokens(clip.tokenize("a lake")).isfinite().all()

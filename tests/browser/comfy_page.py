@@ -1,6 +1,7 @@
 """What a person does with ComfyUI's page, and what the page knows."""
 
 import json
+from contextlib import suppress
 
 from safa_pack import run
 
@@ -42,8 +43,29 @@ SET_WIDGET = """([type, name, value]) => {
 MARK = "() => { for (const node of app.graph.nodes) node.fromBefore = true }"
 OPENED = """name => document.title.includes(name) && app.graph.nodes.length
                 && !app.graph.nodes.some(node => node.fromBefore)"""
+# work that the page has put off is done, and two frames are drawn after it
+SETTLED = """() => new Promise(done => requestIdleCallback(
+    () => requestAnimationFrame(() => requestAnimationFrame(() => requestIdleCallback(done)))))"""
+TRIES, TRY = 15, 20000  # ms
 # node: { ... } of the first node of that type
 OF_NODE = "type => { const node = app.graph.nodes.find(node => node.type === type); %s }"
+
+
+def late():
+    """What Playwright raises when the time of a wait is over."""
+    from playwright.sync_api import TimeoutError
+
+    return TimeoutError
+
+
+def click_until(page, x, y, condition):
+    """Clicks on a place of the canvas, and again where the page was not ready for it yet."""
+    for _ in range(TRIES):
+        page.mouse.move(x, y)
+        page.mouse.click(x, y)
+        with suppress(late()):
+            return page.wait_for_function(condition, timeout=TRY)
+    raise AssertionError(f"the clicks at {x}, {y} did not bring about {condition}")
 
 
 class ComfyPage:
@@ -79,20 +101,14 @@ class ComfyPage:
         card = dialog.get_by_test_id(f"template-workflow-{name}")
         title = card.locator("h3").inner_text()
         self.page.evaluate(MARK)
-        for _ in range(4):  # the page passes over a click that comes while its list is still being filled
-            card.click()
-            if self._closes(dialog):
+        for _ in range(TRIES):  # the page passes over a click that comes while its list is still being filled
+            with suppress(late()):  # or the card has gone meanwhile: the click before was not passed over
+                card.click(timeout=TRY)
+                dialog.wait_for(state="hidden", timeout=TRY)
+            if not dialog.is_visible():
                 break
         self._opened(name)
         return title
-
-    def _closes(self, dialog, seconds=20):
-        """Whether it does, within so many seconds."""
-        for _ in range(5 * seconds):
-            if not dialog.is_visible():
-                return True
-            self.page.wait_for_timeout(200)
-        return False
 
     def templates(self):
         """The dialog, at the pack's own page."""
@@ -139,11 +155,10 @@ class ComfyPage:
         workflow.
         """
         chosen = "return app.canvas.selectedItems.has(node)"
-        for _ in range(10):
+        for _ in range(TRIES):
             self.page.mouse.click(*self.page.evaluate(TITLE, node_type))
-            self.page.wait_for_timeout(300)
-            if self.of_node(node_type, chosen):
-                return
+            with suppress(late()):
+                return self.wait_for_node(node_type, chosen, TRY)
         raise AssertionError(f"the click on {node_type} did not select it")
 
     def run(self):
@@ -154,7 +169,11 @@ class ComfyPage:
         script = """app.canvas.ds.scale = 1
             app.canvas.ds.offset = [300 - node.pos[0], 150 - node.pos[1]]; app.canvas.setDirty(true, true)"""
         self.of_node(node_type, script)
-        self.page.wait_for_timeout(1000)
+        self.settle()
+
+    def settle(self):
+        """Waits until the page has done what it had to do and drawn it."""
+        self.page.evaluate(SETTLED)
 
     def fit(self):
         """All nodes in view, as the key for it does."""

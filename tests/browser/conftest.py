@@ -18,7 +18,7 @@ SETTINGS = {
     "Comfy.RightSidePanel.IsOpen": False,
     "LiteGraph.Canvas.MinFontSizeForLOD": 0,  # titles in the screenshots, from whatever distance
 }
-TIMEOUT = 60000  # ms; a machine may have other work to do
+TIMEOUT = 300000  # ms; a machine may have other work to do
 
 
 @pytest.fixture(scope="module")

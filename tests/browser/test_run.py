@@ -10,7 +10,7 @@ from safa_pack.demo.options import WORKFLOW
 from safa_pack.tests.browser.comfy_page import COVERED
 
 pytestmark = pytest.mark.browser
-RUN_TIME = 300000  # ms
+RUN_TIME = 600000  # ms
 FOLDER = run.ROOT / "workflows"
 # watches the whole run: totals: the bar over the queue, in percent; steps: of the sampler; bar: on its node, 0 to 1
 WATCH = """() => {
@@ -34,6 +34,7 @@ ENDS = """() => {
 }"""
 PICTURE = "const picture = node.imgs?.[0]; return picture?.naturalWidth ? [picture.naturalWidth, picture.src] : null"
 SAMPLED = "return node.imgs?.[0]?.naturalWidth > 0"
+PICTURES = "() => app.graph.nodes.every(node => (node.imgs ?? []).every(picture => picture.naturalWidth > 0))"
 PLAYER = "const player = node.widgets.find(widget => widget.name === 'audioUI').element; "
 SOUND = PLAYER + "return player.duration > 0 ? [player.src, player.duration] : null"
 TEXT = "return node.widgets.find(widget => widget.name === '$$node-text-preview')?.value"
@@ -151,7 +152,8 @@ def test_what_the_results_take_covers_no_other_node_and_a_seam_can_be_heard(comf
         comfy.wait_for_node(node, SOUND)
         assert comfy.of_node(node, SOUND)[1] == pytest.approx(seconds, abs=0.01)
     comfy.fit()
-    comfy.page.wait_for_timeout(1000)  # nodes grow with their pictures
+    comfy.page.wait_for_function(PICTURES)  # nodes grow with them
+    comfy.settle()
     assert comfy.page.evaluate(COVERED) == []
 
 

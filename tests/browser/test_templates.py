@@ -9,7 +9,7 @@ import soundfile
 from PIL import Image
 
 from safa_pack import run
-from safa_pack.tests.browser.comfy_page import COVERED, LINKS, MISSING, STRAY, read
+from safa_pack.tests.browser.comfy_page import COVERED, LINKS, MISSING, STRAY, click_until, read
 
 pytestmark = pytest.mark.browser
 FOLDER = run.ROOT / "workflows"
@@ -71,7 +71,7 @@ def models(server, models):
 def check(comfy, workflow):
     """The page has the workflow's nodes, links and values, and nothing to complain of."""
     page, shown = comfy.page, comfy.graph()
-    page.wait_for_timeout(500)  # it looks for missing files after it has drawn the graph
+    comfy.settle()  # it looks for missing files after it has drawn the graph
     assert page.get_by_test_id("error-overlay").count() == 0, page.get_by_test_id("error-overlay").inner_text()
     assert page.evaluate(MISSING) == []
     assert page.evaluate(STRAY) == []
@@ -134,11 +134,11 @@ def test_the_blueprint_is_found_by_its_name(comfy):
     page.get_by_role("button", name="Create a new blank workflow").click()
     page.wait_for_function("() => app.graph.nodes.length === 0")
     page.mouse.dblclick(900, 800)
+    page.wait_for_function("() => document.activeElement?.tagName === 'INPUT'")
     page.keyboard.type(BLUEPRINT)
     page.get_by_text("Subgraph Blueprints / ").first.wait_for()
     page.keyboard.press("Enter")
-    page.mouse.click(900, 500)
-    page.wait_for_function("() => app.graph.nodes.length === 1")
+    click_until(page, 900, 500, "() => app.graph.nodes.length === 1")
     (subgraph,) = read(run.ROOT / "subgraphs" / f"{BLUEPRINT}.json")["definitions"]["subgraphs"]
     assert page.evaluate("() => app.graph.nodes[0].title") == BLUEPRINT
     assert page.evaluate("() => [...app.graph.subgraphs.values()].map(graph => graph.nodes.length)") == [

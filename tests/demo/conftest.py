@@ -47,4 +47,5 @@ def clone(clone_root, tmp_path, comfyui):
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     places = {"TMPDIR": str(temporary), "TEMP": str(temporary), "TMP": str(temporary)}
+    places["TORCHINDUCTOR_CACHE_DIR"] = str(tmp_path / "torch")  # torch leaves it on purpose
     return Clone(clone_root, temporary, dict(os.environ, SAFA_COMFYUI_PATH=str(comfyui), **places))

@@ -5,6 +5,7 @@ import torch
 
 from safa_pack.safa_core import AverageJoin, ReferenceGuide, SwapJoin, joint_denoise, plan_views
 from safa_pack.tests.nodes.literal import literal_algorithm_1
+from safa_pack.tests.pairs import pairwise
 
 pytestmark = pytest.mark.core
 
@@ -44,12 +45,12 @@ def noise(plan, *shape, seed=0):
     return [torch.randn(*shape, columns, generator=generator) for columns in (plan.length, plan.view)]
 
 
-@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
-@pytest.mark.parametrize("interval", [1, 2, 4])
-@pytest.mark.parametrize("batch", [1, 2])
-@pytest.mark.parametrize("rate", [0, 0.3, 1])
-@pytest.mark.parametrize("axis", ["frames", "rows"])
-def test_result_is_algorithm_1_bit_for_bit(plan, interval, batch, rate, axis):
+# test_joins and test_guide prove the weights of every plan, interval and axis column by column
+@pytest.mark.parametrize(
+    "name, interval, batch, rate, axis", pairwise(PLANS, [1, 2, 4], [1, 2], [0, 0.3, 1], ["frames", "rows"])
+)
+def test_result_is_algorithm_1_bit_for_bit(name, interval, batch, rate, axis):
+    plan = PLANS[name]
     canvas, reference = noise(plan, batch, 3, 5)
     guide = ReferenceGuide(rate, interval, axis)
     got = joint_denoise(toy_step, canvas, plan, STEPS, SwapJoin(interval), guide, reference)

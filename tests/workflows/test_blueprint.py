@@ -113,7 +113,7 @@ def test_the_nodes_inside_make_a_loop_of_the_asked_length(server, blueprint):
             "repeat": 1,
         },
     }
-    result = server.run(prompt, timeout=600)
+    result = server.run(prompt)
     assert result.error is None, result.error
     (saved,) = server.files(result, node="save")
     sound, rate = soundfile.read(saved)

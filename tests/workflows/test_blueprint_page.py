@@ -3,7 +3,8 @@
 import pytest
 
 from safa_pack.tests import chromium
-from safa_pack.tests.browser.conftest import FLAGS, LOADED, OFFLINE
+from safa_pack.tests.browser.comfy_page import click_until
+from safa_pack.tests.browser.conftest import FLAGS, LOADED, OFFLINE, TIMEOUT
 from safa_pack.tests.demo.stand_in import offer_pocket
 
 pytestmark = pytest.mark.browser
@@ -28,7 +29,7 @@ def page(server):
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=chromium.find(), args=[*FLAGS, OFFLINE])
         page = browser.new_page(viewport={"width": 1600, "height": 900})
-        page.set_default_timeout(120000)
+        page.set_default_timeout(TIMEOUT)
         # the Templates dialog of a first visit, whenever it comes
         page.add_locator_handler(page.get_by_test_id("dialog-overlay"), lambda: page.keyboard.press("Escape"))
         page.goto(server.url)
@@ -44,9 +45,7 @@ def test_the_blueprint_is_found_placed_and_run_and_shows_its_picture(page, serve
     page.evaluate("() => app.graph.clear()")
     page.locator("input[placeholder*=earch]").first.fill(NAME)
     page.get_by_text(NAME, exact=True).first.click()
-    page.mouse.move(900, 300)
-    page.mouse.click(900, 300)
-    page.wait_for_function("() => app.graph.nodes.length === 1 && app.graph.nodes[0].subgraph")
+    click_until(page, 900, 300, "() => app.graph.nodes.length === 1 && app.graph.nodes[0].subgraph")
     widgets = dict(page.evaluate(WIDGETS))
     assert list(widgets) == ["prompt", "seconds", "loop", "seed", "model", "steps"]
     assert (widgets["prompt"], widgets["seconds"], widgets["model"]) == (
@@ -57,7 +56,7 @@ def test_the_blueprint_is_found_placed_and_run_and_shows_its_picture(page, serve
     page.evaluate(SHORTER)
     page.evaluate(SAVED)
     page.get_by_role("button", name="Run").first.click()
-    page.wait_for_function(SOUND, timeout=300000)
+    page.wait_for_function(SOUND, timeout=2 * TIMEOUT)
     assert page.evaluate(SOUND)[1] == pytest.approx(12, abs=0.01)
     page.wait_for_function(PICTURE)
     page.screenshot(path=server.base / "blueprint.png")

@@ -161,7 +161,7 @@ def test_the_server_lists_every_workflow_under_the_packs_name_and_serves_its_pic
     assert sorted(listed[run.PACK]) == NAMES
     for name in NAMES:
         address = f"{server.url}/api/workflow_templates/{run.PACK}/{name}"
-        with urllib.request.urlopen(f"{address}.jpg", timeout=60) as answer:
+        with urllib.request.urlopen(f"{address}.jpg", timeout=600) as answer:
             assert answer.headers["Content-Type"] == "image/jpeg"
             assert Image.open(io.BytesIO(answer.read())).size == SIZE
         assert server.get(f"/api/workflow_templates/{run.PACK}/{name}.json") == load(name)

@@ -25,6 +25,7 @@ from safa_pack.tests.nodes.harness import (
     schedule,
     start_of,
 )
+from safa_pack.tests.pairs import pairwise
 from safa_pack.tests.tiny_models import conditioning, sd3, toy
 
 pytestmark = [
@@ -46,10 +47,7 @@ def largest(a, b):
     return float((a - b).abs().max())
 
 
-@pytest.mark.parametrize("axis", ["rows", "frames"])
-@pytest.mark.parametrize("rate", [0, 0.3, 1])
-@pytest.mark.parametrize("w", [1, 2, 4])
-@pytest.mark.parametrize("loop", [False, True])
+@pytest.mark.parametrize("loop, w, rate, axis", pairwise([False, True], [1, 2, 4], [0, 0.3, 1], ["rows", "frames"]))
 def test_toy_is_algorithm_1(loop, w, rate, axis):
     canvas, guide = canvas_of(loop=loop), guide_of(rate, min(w, 3), axis)
     out = ksampler(patched(toy(), canvas, SwapJoin(w), guide), empty(canvas))
@@ -57,9 +55,7 @@ def test_toy_is_algorithm_1(loop, w, rate, axis):
     assert largest(out, want) == 0
 
 
-@pytest.mark.parametrize("batch", [1, 2])
-@pytest.mark.parametrize("scheduler", ["normal", "karras"])
-@pytest.mark.parametrize("prediction", MODELS)
+@pytest.mark.parametrize("prediction, scheduler, batch", pairwise(MODELS, ["normal", "karras"], [1, 2]))
 def test_prediction_types_batches_and_schedules(prediction, scheduler, batch):
     model, canvas, guide = MODELS[prediction](), canvas_of(loop=True), guide_of(0.5)
     out = ksampler(patched(model, canvas, guide=guide), empty(canvas, batch), scheduler=scheduler)

@@ -32,26 +32,27 @@ from safa_pack.tests.nodes.host_calls import SEED, Forwards, canvas_of, crop, di
 pytestmark = pytest.mark.host
 
 PICTURE = (1, 4, 8, 28)
+SLIM = (1, 4, 4, 28)
 FAMILIES = {  # model, kind of conditioning, canvas, view, long axis, unit
-    "sd15": (tiny_models.sd15, "sd15", PICTURE, 12, 3, "pixels"),
-    "sd15 upright": (tiny_models.sd15, "sd15", (1, 4, 28, 8), 12, 2, "pixels"),
-    "sd15 v": (lambda: tiny_models.sd15("v"), "sd15", PICTURE, 12, 3, "pixels"),
-    "sd20 v": (tiny_models.sd20, "sd20", PICTURE, 12, 3, "pixels"),
+    "sd15": (tiny_models.sd15, "sd15", SLIM, 12, 3, "pixels"),
+    "sd15 upright": (tiny_models.sd15, "sd15", (1, 4, 28, 4), 12, 2, "pixels"),
+    "sd15 v": (lambda: tiny_models.sd15("v"), "sd15", SLIM, 12, 3, "pixels"),
+    "sd20 v": (tiny_models.sd20, "sd20", SLIM, 12, 3, "pixels"),
     "sd20 v, zero snr": (
         lambda: ModelSamplingDiscrete().patch(tiny_models.sd20(), "v_prediction", True)[0],
         "sd20",
-        PICTURE,
+        SLIM,
         12,
         3,
         "pixels",
     ),
-    "sdxl": (tiny_models.sdxl, "sdxl", PICTURE, 12, 3, "pixels"),
-    "sd3": (tiny_models.sd3, "sd3", (1, 16, 8, 28), 12, 3, "pixels"),
-    "flux": (tiny_models.flux_like, "flux_like", (1, 16, 8, 28), 12, 3, "pixels"),
-    "flux upright": (tiny_models.flux_like, "flux_like", (1, 16, 28, 8), 12, 2, "pixels"),
-    "wan picture": (tiny_models.wan21, "wan21", (1, 16, 1, 8, 28), 12, 4, "pixels"),
-    "wan video": (tiny_models.wan21, "wan21", (1, 16, 2, 8, 28), 12, 4, "pixels"),
-    "wan upright": (tiny_models.wan21, "wan21", (1, 16, 2, 28, 8), 12, 3, "pixels"),
+    "sdxl": (tiny_models.sdxl, "sdxl", SLIM, 12, 3, "pixels"),
+    "sd3": (tiny_models.sd3, "sd3", (1, 16, 4, 28), 12, 3, "pixels"),
+    "flux": (tiny_models.flux_like, "flux_like", (1, 16, 4, 28), 12, 3, "pixels"),
+    "flux upright": (tiny_models.flux_like, "flux_like", (1, 16, 28, 4), 12, 2, "pixels"),
+    "wan picture": (tiny_models.wan21, "wan21", (1, 16, 1, 4, 28), 12, 4, "pixels"),
+    "wan video": (tiny_models.wan21, "wan21", (1, 16, 2, 4, 28), 12, 4, "pixels"),
+    "wan upright": (tiny_models.wan21, "wan21", (1, 16, 2, 28, 4), 12, 3, "pixels"),
     "stable audio": (tiny_models.stable_audio, "stable_audio", (1, 64, 60), 24, 2, "seconds"),
     "ace step": (tiny_models.ace_step, "ace_step", (1, 8, 16, 60), 24, 3, "seconds"),
 }
@@ -220,7 +221,7 @@ def first_output(out):
 
 @pytest.mark.parametrize("node", PER_VIEW)
 def test_nodes_inside_the_network_act_on_each_view(node):
-    canvas = canvas_of((1, 4, 16, 40), 16)
+    canvas = canvas_of(PICTURE, 12)
     model = first_output(PER_VIEW[node](sd15_middle()))
     conds = prompt(1), prompt(2)
     together = joint(model, canvas, *conds)
@@ -231,14 +232,14 @@ def test_nodes_inside_the_network_act_on_each_view(node):
 @pytest.mark.parametrize("behind", [False, True])
 @pytest.mark.parametrize("node", ON_THE_WHOLE)
 def test_other_nodes_run_before_and_behind_the_patch(node, behind):
-    canvas = canvas_of((1, 4, 16, 40), 16)
+    canvas = canvas_of(PICTURE, 12)
     patch = JointPatch(canvas, SwapJoin(), Guide(0.5, 1, "rows"), "SaFa Model Patch")
     model = sd15_middle()
     if behind:
         patched = first_output(ON_THE_WHOLE[node](patch.install(model)))
     else:
         patched = patch.install(first_output(ON_THE_WHOLE[node](model)))
-    out = run(patched, canvas, steps=3)
+    out = run(patched, canvas, steps=2)
     assert out.shape == (1, *canvas.shape) and torch.isfinite(out).all()
 
 
@@ -262,7 +263,7 @@ def test_skip_layer_guidance_on_sd3():
 @pytest.mark.parametrize("behind", [False, True])
 @pytest.mark.parametrize("cache", [EasyCacheNode, LazyCacheNode])
 def test_caches_of_predictions(cache, behind):
-    canvas = canvas_of(PICTURE, 12)
+    canvas = canvas_of(SLIM, 12)
     model = tiny_models.sd15()
 
     def cached(threshold):

@@ -40,6 +40,7 @@ from safa_pack.tests.nodes.harness import (
     prompts,
     schedule,
 )
+from safa_pack.tests.pairs import pairwise
 from safa_pack.tests.tiny_models import SD15_UNET, conditioning, sd3, sd15, toy, unet_state_dict
 
 pytestmark = pytest.mark.host
@@ -124,9 +125,7 @@ PATCHES = {
 }
 
 
-@pytest.mark.parametrize("sampler", ["euler", "euler_ancestral_cfg_pp"])
-@pytest.mark.parametrize("behind", [False, True])
-@pytest.mark.parametrize("name", PATCHES)
+@pytest.mark.parametrize("name, behind, sampler", pairwise(PATCHES, [False, True], ["euler", "euler_ancestral_cfg_pp"]))
 @torch.inference_mode()
 def test_cfg_variants_keep_guided_places_tied(name, behind, sampler):
     """The variant before or behind SaFa Model Patch: it acts, and guided places stay the reference's."""
