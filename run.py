@@ -27,6 +27,7 @@ TEST_TOOLS = (
     "ruff==0.17.5",
     "mypy==2.4.1",
     "playwright==1.65.2",
+    "setuptools==80.9.0",  # builds the wheel of tests/safa_core/test_wheel.py without pip's index
     "comfyui-manager==4.2.2",  # what ComfyUI 0.30.0 asks for
 )
 PACKAGES = {  # by command: the folder that is run as a program, and what it does

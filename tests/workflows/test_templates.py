@@ -68,8 +68,8 @@ def test_no_two_cards_are_alike_and_none_is_left_over():
 def test_a_diagram_still_draws_the_plan_of_the_saved_numbers(tmp_path):
     """Drawn anew; letters may differ from one Pillow to the next, views may not."""
     diagrams = ["panorama_sd", "panorama_360_loop", "audio_stable_audio", "rival_multidiffusion"]
-    script = FOLDER.parent / "tools" / "draw" / "thumbnails.py"
-    subprocess.run([sys.executable, str(script), *diagrams, "--out", str(tmp_path)], check=True, capture_output=True)
+    command = [sys.executable, "-m", "tools.draw", "thumbnails", *diagrams, "--out", str(tmp_path)]
+    subprocess.run(command, check=True, capture_output=True, cwd=FOLDER.parent)
     for name in diagrams:
         old, new = (
             np.asarray(Image.open(place / f"{name}.jpg").convert("RGB"), float)[105:450] for place in (FOLDER, tmp_path)
