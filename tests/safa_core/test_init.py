@@ -36,5 +36,6 @@ def test_public_names_of_other_peoples_scripts_are_there():
     from safa_pack import safa_core
 
     names = "ViewPlan plan_views swap_pattern SwapJoin AverageJoin TriangularJoin ReferenceGuide joint_denoise"
+    names += " Join ViewFold guided_steps"
     assert set(names.split()) <= set(safa_core.__all__)
     assert all(hasattr(safa_core, name) for name in safa_core.__all__)

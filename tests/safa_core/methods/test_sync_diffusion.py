@@ -139,6 +139,9 @@ def test_gram_matrix_is_the_mean_outer_product_over_places():
             for w in range(5):
                 wanted[b] += torch.outer(features[b, :, h, w], features[b, :, h, w]) / 20
     torch.testing.assert_close(gram_matrix(features), wanted, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        gram_matrix(features, per_channel=True), wanted / features.shape[1], rtol=1e-5, atol=1e-6
+    )
     assert gram_matrix(features.half()).dtype == torch.float32
 
 
