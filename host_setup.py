@@ -158,7 +158,7 @@ def requirement_lines(path):
 
 def fingerprint(packages):
     """Changes with everything that `setup` would install: `packages`, and what the host and the pack require."""
-    listed = [line for place in (ROOT, HOST) for line in requirement_lines(place / "requirements.txt")]
+    listed = requirement_lines(ROOT / "requirements.txt") + requirement_lines(HOST / "requirements.txt")
     return hashlib.sha256("\n".join([*packages, *listed]).encode()).hexdigest()
 
 

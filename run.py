@@ -121,7 +121,7 @@ def bench(options, rest):
 
 def package(options, rest):
     if options.command == "demo":  # what is wrong is named before anything is installed
-        rest += ["--out", str(importlib.import_module("demo.options").asked(rest).out)]
+        rest += ["--out", str(importlib.import_module("demo.options").options_or_exit(rest).out)]
     tools = TEST_TOOLS if options.command == "test" else ()
     return at_root(ready(tools), PACKAGES[options.command][0], *rest)
 

@@ -134,14 +134,13 @@ def measure(options) -> dict:
             seconds[name].append(step(model, columns))
     first = 2 if options.levels == "all" else int(options.levels.split(",")[0])
     frames, bins = math.ceil(columns / first), math.ceil(ROWS / first)
-    rows = {
-        name: {
+    rows = {}
+    for name, taken in seconds.items():
+        rows[name] = {
             "seconds": statistics.median(taken),
             "ratio": statistics.median(p / t for p, t in zip(seconds["plain"], taken, strict=True)),
             "keys": frames * bins if name == "plain" else frames + int(float(name) * frames * bins),
         }
-        for name, taken in seconds.items()
-    }
     return {
         "share": sum(inside.seconds[factor] for factor in chosen) / whole,
         "share of all": sum(inside.seconds.values()) / whole,

@@ -133,6 +133,11 @@ def two_steps(canvas, model) -> list[dict]:
     return rows
 
 
+def medians(rows: tuple[dict, ...]) -> dict:
+    """The median of each figure."""
+    return {key: statistics.median(row[key] for row in rows) for key in rows[0]}
+
+
 def measure(method: str, options) -> dict:
     """Views, and the two kinds of steps of one method."""
     import torch
@@ -141,13 +146,11 @@ def measure(method: str, options) -> dict:
     two_steps(*prepared(method, 4 * options.shrink, options.backbone))
     canvas, model = prepared(method, options.shrink, options.backbone)
     rounds = [two_steps(canvas, model) for _ in range(options.rounds)]
-    kinds = [
-        {key: statistics.median(row[key] for row in rows) for key in rows[0]} for rows in zip(*rounds, strict=True)
-    ]
+    early, late = zip(*rounds, strict=True)
     return {
         "views": len(canvas.plan),
-        "early": kinds[0],
-        "late": kinds[1],
+        "early": medians(early),
+        "late": medians(late),
         "peak": peak() / 1e6,
         "machine": machine(),
     }
@@ -197,13 +200,13 @@ def main(argv: list[str]) -> None:
         host()
         print(json.dumps(measure(options.one, options)))
         return
-    asked = {name: getattr(options, name) for name in ("shrink", "rounds", "threads", "backbone")}
+    settings = {name: getattr(options, name) for name in ("shrink", "rounds", "threads", "backbone")}
     kept = json.loads(options.json.read_text()) if options.json and options.json.exists() else {}
-    results = kept["methods"] if kept.get("options") == asked else {}
+    results = kept["methods"] if kept.get("options") == settings else {}
     for method in options.only:
         if method in results:
             continue
-        values = [word for name, value in asked.items() for word in (f"--{name}", str(value))]
+        values = [f"--{name}={value}" for name, value in settings.items()]
         print(f"{method} ...", file=sys.stderr, flush=True)
         figures = run_apart("rivals", "--one", method, *values)
         if figures is None:
@@ -211,7 +214,7 @@ def main(argv: list[str]) -> None:
             continue
         results[method] = figures
         if options.json:
-            options.json.write_text(json.dumps({"options": asked, "methods": results}, indent=2) + "\n")
+            options.json.write_text(json.dumps({"options": settings, "methods": results}, indent=2) + "\n")
     results = {method: results[method] for method in EARLY if method in results}
     size = [1, 4, HEIGHT // options.shrink, WIDTH // options.shrink]
     print(f"Slim SD1.5, latent {size}, CFG; {', '.join({row['machine'] for row in results.values()})}\n")

@@ -13,9 +13,9 @@ from .signals import interrupt_on_signals
 def main(argv):
     interrupt_on_signals()
     from .make import Failed, run_demo
-    from .options import asked
+    from .options import options_or_exit
 
-    options = asked(argv)
+    options = options_or_exit(argv)
     arguments = ["--whitelist-custom-nodes", run.PACK]
     if not run.succeeds(sys.executable, "-c", run.HAS_GPU):
         arguments.append("--cpu")

@@ -47,7 +47,7 @@ class Demo:
         pictures, out = {}, self.options.out
         for method in sorted(METHODS, key=lambda name: name != self.options.method):
             first = method == self.options.method
-            result = self._run(method, told=first)
+            result = self._run(method, show_texts=first)
             (picture,) = self.server.files(result, "temp", str(of_type(self.workflow, "PreviewImage")["id"]))
             pictures[method] = picture.read_bytes()
             if first:
@@ -59,7 +59,7 @@ class Demo:
         put(out, {"compare.png": self._compared(pictures)})
         return [self.sound, "spectrogram.png", "compare.png"]
 
-    def _run(self, method: str, told: bool) -> Result:
+    def _run(self, method: str, show_texts: bool) -> Result:
         workflow = customised(self.workflow, self.object_info, self.options, method)
 
         def progress(message):
@@ -68,7 +68,7 @@ class Demo:
                 self.report.progress(f"{SHORT[method]}: {stage}", message["value"], message["max"])
 
         def text(node, shown):
-            if told and node in self.nodes:
+            if show_texts and node in self.nodes:
                 if self.nodes[node]["type"] == "SaFaSaveLoop":
                     shown = shown.partition(": ")[2]  # without the name that the file has in the temporary folder
                 title = self.nodes[node].get("title") or self.object_info[self.nodes[node]["type"]]["display_name"]
@@ -94,9 +94,9 @@ def sentence(error: Exception) -> str:
     if isinstance(error, ServerFailed):
         return error.sentence
     if isinstance(error, PromptRefused):
-        errors = [each for node in error.node_errors.values() for each in node["errors"]]
-        said = f"{errors[0]['message']}: {errors[0]['details']}" if errors else str(error)
-        return f"ComfyUI refused the workflow ({said})."
+        node = next(iter(error.node_errors.values()), None)
+        reason = str(error) if node is None else "{message}: {details}".format(**node["errors"][0])
+        return f"ComfyUI refused the workflow ({reason})."
     full = "No space left on device" in str(error)
     return "The disk is full: free some space and run this again." if full else str(error)
 

@@ -60,8 +60,8 @@ def parse(argv: list[str]) -> Options:
     return Options(given.prompt, seconds, given.loop, given.method, seed, steps, _folder(given.out))
 
 
-def asked(argv: list[str]) -> Options:
-    """The same for a program: what is wrong ends it with one sentence and exit code 1."""
+def options_or_exit(argv: list[str]) -> Options:
+    """`parse` for a program: what is wrong ends it with one sentence and exit code 1."""
     try:
         return parse(argv)
     except ValueError as error:

@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 import uuid
 from dataclasses import dataclass, field
+from itertools import chain
 
 import aiohttp
 
@@ -195,7 +196,8 @@ class ComfyServer:
 
     def _note_bytes(self, frame, result, on_text):
         kind = int.from_bytes(frame[:4], "big")
-        result.previews += kind in PREVIEWS
+        if kind in PREVIEWS:
+            result.previews += 1
         if kind == TEXT:
             size = int.from_bytes(frame[4:8], "big")
             shown = frame[8 : 8 + size].decode(), frame[8 + size :].decode()
@@ -225,12 +227,10 @@ class ComfyServer:
 
     def files(self, result, kind="output", node=None):
         """Paths of the files a run has saved (kind "output") or shown ("temp"), by all nodes or one (its id)."""
-        entries = [
-            entry
-            for origin, output in result.outputs.items()
-            if node in (None, origin)
-            for values in output.values()
-            for entry in values
-            if isinstance(entry, dict) and entry.get("type") == kind
-        ]
-        return [self.base / kind / entry["subfolder"] / entry["filename"] for entry in entries]
+        outputs = result.outputs.values() if node is None else [result.outputs.get(node, {})]
+        paths = []
+        for output in outputs:
+            for entry in chain.from_iterable(output.values()):
+                if isinstance(entry, dict) and entry.get("type") == kind:
+                    paths.append(self.base / kind / entry["subfolder"] / entry["filename"])
+        return paths

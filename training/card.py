@@ -33,7 +33,9 @@ Limits: it imitates a synthesiser, not the world, and is there to try and to jud
 
 def model_card(options, words: int, log: list[dict], machine: str) -> str:
     """The card. options: of the training; words: that the tokenizer knows; log: its short log; machine: in words."""
-    stages = {name: [line for line in log if line["stage"] == name] for name in ("vae", "denoiser")}
+    stages: dict[str, list[dict]] = {}
+    for line in log:
+        stages.setdefault(line["stage"], []).append(line)
 
     def losses(name):
         last = stages[name][-1]

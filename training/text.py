@@ -15,7 +15,7 @@ SPECIAL = ("<pad>", "</s>", "<unk>")
 
 def new_tokenizer(captions: Iterable[str]) -> PreTrainedTokenizerFast:
     """One token per word of the captions, lower case, without punctuation; every other word becomes <unk>."""
-    words = sorted({word for caption in captions for word in caption.split()})
+    words = sorted(set(" ".join(captions).split()))
     vocabulary = {token: number for number, token in enumerate((*SPECIAL, *words))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Sequence(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 
 import torch
 
@@ -34,7 +35,7 @@ class JointRun:
         self.watch = FiniteWatch(who, self.view_name)
         self.called = False
         one_view = plan.length == plan.view and len(plan) == 1
-        spans = any(SPAN in cond for conds in start.guider.conds.values() for cond in conds)
+        spans = any(SPAN in cond for cond in chain.from_iterable(start.guider.conds.values()))
         self.whole = one_view and reference.windows == 0 and not spans  # the host's own batch is all there is to do
         first = plan.indices(0).to(noise.device)
         if not one_view:

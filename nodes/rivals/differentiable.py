@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 from typing import Any
 
 import torch
@@ -126,11 +127,11 @@ def levels(module: torch.nn.Module) -> list[list[torch.nn.Module]]:
 
 def blocks(module: torch.nn.Module) -> list[torch.nn.Module]:
     """All blocks of `levels`."""
-    return [block for level in levels(module) for block in level]
+    return list(chain.from_iterable(levels(module)))
 
 
 def _called_modules(entry: torch.nn.Module) -> list[torch.nn.Module]:
     container = isinstance(entry, (torch.nn.Sequential, torch.nn.ModuleList))
     if not container and type(entry).forward is not torch.nn.Module.forward:
         return [entry]
-    return [block for child in entry.children() for block in _called_modules(child)]
+    return list(chain.from_iterable(_called_modules(child) for child in entry.children()))

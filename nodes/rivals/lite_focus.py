@@ -194,7 +194,8 @@ def _patch_host(patched: ModelPatcher, unet: UNetModel, random: CrossFrequency, 
     wanted = wanted_levels(levels, set(known.values()))
     places = [block for block, factor in known.items() if factor in wanted]
     replaced = patched.model_options["transformer_options"].get("patches_replace", {}).get("attn1", {})
-    taken = [block for block in places if any(other[:2] == block for other in replaced)]
+    blocks = {other[:2] for other in replaced}  # (name, number) with or without the transformer's number
+    taken = [block for block in places if block in blocks]
     if taken:
         raise ValueError(
             f"another node on this model already replaces the self-attention of {taken[0][0]} block "

@@ -8,6 +8,7 @@ may be averaged in place of its outputs.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from itertools import chain
 
 import torch
 
@@ -71,15 +72,16 @@ def canvases(chunks: Sequence[tuple[Hashable, Hashable, int]], views: int) -> li
         partial = [chunk_of for chunk_of in prompts.values() if len(chunk_of) < views]
         if partial:
             complete.append(_together(partial, views))
-    return [[chunk_of[view] for view in range(views)] for chunk_of in complete]
+    return [[chunk for _, chunk in sorted(chunk_of.items())] for chunk_of in complete]
 
 
 def _together(partial: list[dict[int, int]], views: int) -> dict[int, int]:
     """One canvas of prompts with some views each, view -> chunk; ValueError unless they have every view once."""
-    shared = sorted(view for chunk_of in partial for view in chunk_of)
+    pairs = sorted(chain.from_iterable(chunk_of.items() for chunk_of in partial))
+    shared = [view for view, _ in pairs]
     if shared != list(range(views)):
         raise ValueError(f"Expected every view once, got views {shared}.")
-    return {view: chunk for chunk_of in partial for view, chunk in chunk_of.items()}
+    return dict(pairs)
 
 
 class CanvasTokens:

@@ -17,7 +17,7 @@ import torch
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from PIL import Image, ImageChops, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageChops, ImageColor, ImageDraw, ImageFont, ImageOps
 from scipy.signal import resample_poly
 
 from ...nodes.decode.spectrogram_picture import Spectrogram
@@ -108,7 +108,7 @@ def _panels(grids: dict[str, torch.Tensor], words: tuple[str, str], colours: tup
     step = 28 + ROWS * CELL + 12
     image = Image.new("RGB", (WIDTH, MARGIN + len(grids) * step + 30), BACK)
     draw = ImageDraw.Draw(image)
-    ends = [np.array([int(c[i : i + 2], 16) for i in (1, 3, 5)]) for c in colours]
+    ends = [np.array(ImageColor.getrgb(colour)) for colour in colours]
     for k, (title, grid) in enumerate(grids.items()):
         y = MARGIN - 8 + k * step
         draw.text((MARGIN, y), title, INK, font)
