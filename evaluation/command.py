@@ -1,61 +1,181 @@
-"""The command line: `python -m evaluation --pocket`."""
+"""`python run.py eval`: the paper's tables and sweeps on a model of yours, or on the pocket model with --pocket.
+
+    python run.py eval --protocol table3 --model path/to/stable-diffusion-2-base
+    python run.py eval --pocket --seeds 3
+
+Canvases are made and kept in .host/data/evaluation, so that a run that was stopped goes on where it was. Their windows
+are measured by the backbones at hand; what has no weights says where to put them, and is measured when the same command
+runs again. The pocket model is measured by a classifier of its own, which is trained at first.
+"""
 
 from __future__ import annotations
 
 import argparse
-import itertools
-import json
+import shutil
 import sys
+import textwrap
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from itertools import product
 from pathlib import Path
 
-from ..safa_core import ViewPlan
-from ..training.sounds import CLASSES
-from . import classifier as judge
-from . import readme, report
-from .control import controls
-from .figures import summary
-from .methods import method
-from .model import PocketModel
-from .protocol import Protocol, load, names, pieces
-from .sampling import Task
+import torch
+
+from ..safa_core.errors import shorten
+from . import controls, measurements, report, windows
+from .clips import Real, read_prompts, real_clips
+from .making.folder import fingerprint, kind_of
+from .making.open import open_model
+from .making.window_model import WindowModel
+from .protocol import Part, Protocol, Row, load, names
+from .scores import SCORES, pocket
+from .scores.pictures import LPIPS
 from .store import Run
-from .work import REAL, autocast_difference, caption, check, run_piece, run_real, seams
+from .summary import lines, measure_pairs, merged
+from .work import Job, groups, key, make, measure
 
 ROOT = Path(__file__).resolve().parent.parent
-MODEL, DATA, DOCS = ROOT / "models" / "safa-pocket", ROOT / ".host" / "data" / "evaluation", ROOT / "docs"
-TUNED = [(steps, guidance) for steps in (25, 50) for guidance in (2.0, 3.5, 5.0)]
+DATA, WEIGHTS, DOCS = ROOT / ".host" / "data" / "evaluation", ROOT / ".host" / "data" / "models", ROOT / "docs"
+POCKET, POCKET_PAGE = ROOT / "models" / "safa-pocket", "pocket_eval"
+CHANGED = ("seeds", "steps", "guidance", "eta", "chunk")  # fields of Part that are options
+SPARE = 1.25  # disk space for what is measured, beside the latents
+TUNED = tuple(product((25, 50), (2.0, 3.5, 5.0)))  # steps, guidance
 TUNING = 1000  # first seed: prompts and noise that no protocol uses
 
 
 def arguments(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="evaluation", description=__doc__, allow_abbrev=False)
+    listed = "\n".join(f"  {name:20} {load(name).title}" for name in names())
+    scores = textwrap.fill(f"scores: {', '.join(SCORES)}", 100, initial_indent="  ", subsequent_indent="    ")
+    parser = argparse.ArgumentParser(
+        prog="run.py eval",
+        description=__doc__,
+        epilog=f"protocols:\n{listed}\n\n{scores}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     add = parser.add_argument
-    add("--pocket", action="store_true", required=True, help="measure the pocket model")
-    add("--model", type=Path, default=MODEL, help="its folder, in diffusers' layout")
-    add("--protocol", action="append", help=f"{', '.join(names())}; repeatable, all of them unless given")
-    add("--seeds", type=int, help="captions per class")
-    add("--windows", type=int, help="length of the loops that are not given in seconds, in windows at overlap 0.2")
-    add("--steps", type=int, help="DDIM steps")
+    add("--pocket", action="store_true", help="all protocols of the pocket model; writes docs/pocket_eval.md")
+    add("--protocol", action="append", metavar="NAME", help="which table or figure; see below; repeatable")
+    add("--model", type=Path, metavar="FOLDER", help="in diffusers' layout, or Tango's own (models/safa-pocket)")
+    add("--seeds", type=int, help="canvases per prompt and row (the paper: 500)")
+    add("--steps", type=int, help="sampling steps")
     add("--guidance", type=float, help="classifier-free guidance scale")
-    add("--record", type=int, help="also keep the canvas before every so many steps")
+    add("--eta", type=float, help="DDIM's noise, 0 to 1")
+    add("--length", type=float, help="of every canvas, in place of the protocol's lengths (seconds or pixels)")
+    add("--record", type=int, default=0, metavar="N", help="also keep the canvas before every N-th step")
+    add("--rows", nargs="+", metavar="TITLE", help='only these rows, by the names in the table, as in "SaFa" "SaFa*"')
+    add("--also", nargs="+", default=[], metavar="SCORE", help="further columns")
+    add("--prompts", type=Path, metavar="FILE", help="one prompt a line, or `file.wav<tab>caption` for --real")
+    add("--real", type=Path, metavar="FOLDER", help="real clips, for the protocols that compare with them")
+    add("--weights", type=Path, default=WEIGHTS, metavar="FOLDER", help="ComfyUI's models folder, with the backbones")
+    add("--shrink", type=int, default=1, choices=(1, 2, 4, 8), help="divides all sizes of pictures, to try things out")
+    add("--shard", default="0/1", metavar="I/N", help="only the canvases I, I + N, ...: one of N runs side by side")
     add("--minutes", type=float, help="start no further piece of work after so many; run again to go on")
-    add("--chunk", type=int, default=7, help="classes made at once")
-    add("--batch", type=int, default=32, help="windows in one call of the UNet")
-    add("--autocast", action="store_true", help="the UNet computes in bfloat16")
-    add("--run", default="pocket", help="folder of the results in .host/data/evaluation")
+    add("--report", action="store_true", help="make nothing: write the tables from what all shards have made")
+    add(
+        "--tune", action="store_true", help="only: how well the pocket's single windows are recognised, by its settings"
+    )
+    add("--chunk", type=int, metavar="N", help="prompts made in one call (1; the pocket model: 7)")
+    add("--batch", type=int, default=32, metavar="N", help="windows in one call of the model")
+    add("--autocast", action="store_true", help="the pocket model's UNet computes in bfloat16")
+    add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="where the model computes")
+    add("--run", metavar="NAME", help="folder of the results in .host/data/evaluation (paper, or pocket)")
     add("--data", type=Path, default=DATA, help=argparse.SUPPRESS)
-    add("--out", type=Path, default=DOCS, help="folder of the report")
-    add("--tune", action="store_true", help="only: how well single windows are recognised, by steps and guidance")
-    add("--report", action="store_true", help="only: write the report from what is there")
+    add("--out", type=Path, metavar="FOLDER", help="folder of the tables (the run's own; docs with --pocket)")
     return parser.parse_args(argv)
 
 
-def changes(options) -> dict:
-    """What the command line changes in every protocol."""
-    named = ("seeds", "windows", "steps", "guidance", "record")
-    return {name: getattr(options, name) for name in named if getattr(options, name) is not None}
+@dataclass(frozen=True)
+class Request:
+    """One protocol with the options, checked as far as that is possible before a model is loaded."""
+
+    protocol: Protocol
+    part: Part
+    folder: Path
+    shard: tuple[int, int]
+    real: Real | None
+    own_prompts: bool
+
+
+# ---- Options ----
+
+
+def chosen(options: argparse.Namespace) -> list[Protocol]:
+    """The protocols asked for; ValueError where none is."""
+    if options.protocol:
+        return [load(name) for name in options.protocol]
+    if not options.pocket:
+        raise ValueError("Expected --protocol NAME, or --pocket for the pocket model; --help lists all.")
+    return [load(name) for name in names() if load(name).pocket]
+
+
+def request(options: argparse.Namespace, protocol: Protocol) -> Request:
+    """ValueError, one sentence, for what would fail later."""
+    folder = options.model or (POCKET if protocol.pocket else None)
+    if folder is None:
+        raise ValueError(f"Expected --model FOLDER for protocol {protocol.name}.")
+    kind = kind_of(folder) if not protocol.pocket else "pocket"
+    if not folder.is_dir():
+        raise ValueError(f"Expected a model folder, got {folder.resolve()}, which does not exist.")
+    part = protocol.part(kind).shrunk(options.shrink)
+    given = {name: getattr(options, name) for name in CHANGED if getattr(options, name) is not None}
+    part = replace(part, **given)
+    part = part if options.length is None else part.lengthened(options.length)
+    part = replace(part, rows=_rows(part, options.rows), columns=part.columns | _columns(part, options.also))
+    shard = _shard(options.shard)
+    if part.chunk < 1 or options.batch < 2:
+        raise ValueError(f"Expected --chunk of 1 and --batch of 2 or more, got {part.chunk} and {options.batch}.")
+    named: list[str | None] = []
+    if options.prompts is not None:
+        if protocol.pocket:
+            raise ValueError(f"Expected no --prompts for protocol {protocol.name}, whose prompts are the classes'.")
+        prompts, named = read_prompts(options.prompts)
+        part = replace(part, prompts=tuple(prompts), left_out=0)
+    return Request(protocol, part, folder, shard, _real(options, protocol, part, named), options.prompts is not None)
+
+
+def _real(options: argparse.Namespace, protocol: Protocol, part: Part, named: list[str | None]) -> Real | None:
+    if part.reference != "real":
+        return None
+    if options.real is None or options.prompts is None:
+        raise ValueError(
+            f"Expected --real and --prompts for protocol {protocol.name}, which compares with real clips: name "
+            "their folder, and a file with a line `file.wav<tab>caption` for each."
+        )
+    return real_clips(options.real, named)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    first, slash, count = text.partition("/")
+    if not (slash and first.isdecimal() and count.isdecimal() and int(first) < int(count)):
+        raise ValueError(f"Expected --shard I/N with I from 0 to N - 1, such as 0/2, got {text!r}.")
+    return int(first), int(count)
+
+
+def _rows(part: Part, titles: list[str] | None) -> tuple[Row, ...]:
+    known = {row.title: row for row in part.rows}
+    unknown = [title for title in titles or () if title not in known]
+    if unknown:
+        raise ValueError(f"Expected rows of {', '.join(known)}, got {unknown[0]!r}.")
+    return part.rows if titles is None else tuple(row for row in part.rows if row.title in titles)
+
+
+def _columns(part: Part, also: list[str]) -> dict[str, str]:
+    fitting = {name: score.title for name, score in SCORES.items() if score.fits(part.kind)}
+    unknown = [name for name in also if name not in fitting]
+    if unknown:
+        raise ValueError(f"Expected scores of {', '.join(fitting)}, got {unknown[0]!r}.")
+    return {name: fitting[name] for name in also}
+
+
+def check_device(name: str) -> torch.device:
+    """ValueError where torch cannot use it."""
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"Expected a --device that torch can use, got {name} ({shorten(error)}).") from None
+    return torch.device(name)
 
 
 def check_output(folder: Path) -> None:
@@ -69,107 +189,191 @@ def check_output(folder: Path) -> None:
         raise ValueError(f"Expected a folder that can be written, got {folder} ({error.strerror}).") from None
 
 
-def tune(model: PocketModel, network, protocol: Protocol) -> None:
-    """Prints, for every pair of steps and guidance, how many single windows the classifier recognises."""
-    print("| steps | guidance | recognised | windows | s per window |\n| --- | --- | --- | --- | --- |")
-    seeds = range(TUNING, TUNING + protocol.seeds)
-    numbers = [(i, seed, 1) for seed in seeds for i in range(len(CLASSES))]
-    prompts = [caption(CLASSES[i], seed) for i, seed, _ in numbers]
-    plan = ViewPlan((0,), model.view, model.view)
-    for steps, guidance in TUNED:
-        begin = time.perf_counter()
-        task = Task(replace(protocol, steps=steps, guidance=guidance), plan, prompts, numbers)
-        given = network.judge(model.to_mel(method("single").generate(model, task)))[1].argmax(1)
-        right = sum(int(g) == i for g, (i, _, _) in zip(given, numbers, strict=True)) / len(numbers)
-        seconds = (time.perf_counter() - begin) / len(numbers)
-        print(f"| {steps} | {guidance:g} | {right:.1%} | {len(numbers)} | {seconds:.2f} |", flush=True)
+def check_job(job: Job, shard: str) -> None:
+    """Refuse what cannot be made or would give no figures (ValueError)."""
+    windows.check(job.model, job.part)
+    if not job.canvases:
+        count = job.part.seeds * len(job.part.prompts)
+        raise ValueError(f"Expected a --shard below the {count} canvases of a row, got {shard}.")
+    count = job.part.seeds * len(job.part.prompts) * job.seams if job.part.kind == "pocket" else None
+    if count is not None and count <= pocket.RECIPE.features:
+        raise ValueError(
+            f"Expected more than {pocket.RECIPE.features} windows for a Fréchet distance on as many features, got "
+            f"{job.part.seeds} seeds x {len(job.part.prompts)} classes x {job.seams} overlaps = {count}: raise --seeds."
+        )
 
 
-def work_through(runs, model: PocketModel, network, options) -> bool:
-    """All pieces, round by round over the protocols; whether everything is done."""
-    rounds = [[(protocol, run, part) for part in pieces(protocol, CLASSES, options.chunk)] for protocol, run in runs]
-    order = [item for items in itertools.zip_longest(*rounds) for item in items if item]
-    todo = [(protocol, run, piece) for protocol, run, part in order for piece in part if piece.key not in run]
-    begin = time.perf_counter()
-    for done, (protocol, run, piece) in enumerate(todo):
-        minutes = (time.perf_counter() - begin) / 60
-        if options.minutes is not None and minutes >= options.minutes:
-            print(f"{options.minutes:g} minutes are over, {len(todo) - done} pieces are left: run again to go on.")
+def check_space(folder: Path, job: Job) -> None:
+    """Hours are not to end at a full disk (ValueError)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    floats = 0
+    for row in job.part.rows:
+        columns = job.part.plan(row, job.model.columns).length
+        floats += torch.Size(job.model.latent_shape(columns)).numel() * job.copies(row)
+    needed = 4 * SPARE * floats * len(job.canvases)
+    used = sum(path.stat().st_size for path in folder.glob("*") if path.is_file())
+    free = shutil.disk_usage(folder).free
+    if free + used < needed:
+        raise ValueError(
+            f"Expected {needed / 2**30:.1f} GiB of space in {folder}, got {(free + used) / 2**30:.1f}: free some, or "
+            "name fewer --seeds."
+        )
+
+
+def with_available_distance(row: Row, weights: Path) -> Row:
+    """SyncDiffusion's row with the distance that there are weights for; others as they are.
+
+    Without LPIPS's backbone views are compared by the Gram matrices of the VAE decoder's own features.
+    """
+    if row.method != "sync_diffusion" or LPIPS.missing(weights) is None:
+        return row
+    return replace(row, method="sync_diffusion_gram", title=f"{row.title} (VAE features)")
+
+
+# ---- Work ----
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    requests = [request(options, protocol) for protocol in chosen(options)]
+    pocket_only = all(one.protocol.pocket for one in requests)
+    root = options.data / (options.run or ("pocket" if pocket_only else "paper"))
+    out = options.out or (DOCS if options.pocket else None)
+    device = check_device(options.device)
+    check_output(out or root)
+    opened = lru_cache(partial(open_model, device=device, batch=options.batch))  # protocols may share a model
+    jobs = [job_of(options, one, opened(one.part.kind, one.folder, one.part.height)) for one in requests]
+    if options.tune:
+        return tune(jobs[0])
+    places = []
+    for one, job in zip(requests, jobs, strict=True):
+        folder = root / one.protocol.name / one.folder.resolve().name
+        settings = job.part.settings() | {"model": fingerprint(one.folder), "autocast": options.autocast}
+        places.append((one, job, folder, settings))
+    if not options.report:
+        deadline = None if options.minutes is None else time.monotonic() + 60 * options.minutes
+        for one, job, folder, settings in places:
+            shard = folder / f"shard-{one.shard[0]}-of-{one.shard[1]}"
+            check_space(shard, job)
+            if not work_through(job, Run(shard, settings), deadline):
+                print(f"{options.minutes:g} minutes are over: run it again to go on.")
+                break
+    if requests[0].shard[1] > 1 and not options.report:
+        print("this shard is done: when all are, run the same with --report instead of --shard.")
+        return
+    finish(options, places, root, out)
+
+
+def job_of(options: argparse.Namespace, one: Request, model: WindowModel) -> Job:
+    """With the model's own prompts and the distances at hand."""
+    part = one.part
+    model.autocast = options.autocast
+    if model.prompts and not one.own_prompts:
+        part = replace(part, prompts=model.prompts, left_out=0)
+    part = replace(part, rows=tuple(with_available_distance(row, options.weights) for row in part.rows))
+    job = Job(part, model, options.weights, one.shard, one.real, options.record)
+    check_job(job, options.shard)
+    return job
+
+
+def work_through(job: Job, run: Run, deadline: float | None = None) -> bool:
+    """Everything of this shard: make, then measure; False where the deadline came first."""
+    todo = groups(job, run)
+    for done, (row, seed, prompts) in enumerate(todo, 1):
+        if deadline is not None and time.monotonic() >= deadline:
             return False
-        run_piece(piece, protocol, model, network, run)
-        line = run.lines[piece.key]
+        line = make(job, run, row, seed, prompts)
         print(
-            f"[{done + 1}/{len(todo)}] {protocol.name} {piece.key}: {len(line['prompts'])} canvases, "
-            f"{line['evaluations']} windows in {line['seconds']:.1f} s",
+            f"[{done}/{len(todo)}] {row.title}, seed {seed}, prompts {prompts}: {line['views']} views, "
+            f"{line['evaluations']:.0f} windows and {line['seconds']:.1f} s each",
             flush=True,
         )
+    for text in measure(job, run):
+        print(f"measured {text}", flush=True)
     return True
 
 
-def open_runs(protocols: list[Protocol], model: PocketModel, key: str, options) -> list[tuple[Protocol, Run]]:
-    """The folder of each protocol."""
-    common = {"model": model.fingerprint, "classifier": key, "chunk": options.chunk, "autocast": options.autocast}
-    settings = [p.settings() | common | {"seams": seams(p, model)} for p in protocols]
-    return [(p, Run(options.data / options.run / p.name, own)) for p, own in zip(protocols, settings, strict=True)]
-
-
-def evaluate(options) -> None:
-    protocols = [load(name, **changes(options)) for name in options.protocol or names()]
-    if not options.model.is_dir():
-        raise ValueError(
-            f"Expected a model folder, got {options.model}, which does not exist: train one or name --model."
-        )
-    check_output(options.out)
-    model, recipe = PocketModel(options.model, options.batch, options.autocast), judge.Recipe()
-    for protocol in protocols:
-        check(protocol, model, recipe.features)
-    network, known = judge.load(options.data, recipe)
-    if options.tune:
-        return tune(model, network, protocols[0])
-    runs = open_runs(protocols, model, known["key"], options)
-    if not options.report:
-        for _, run in runs:
-            if REAL not in run:
-                run_real(model, network, recipe, run)
-        work_through(runs, model, network, options)
-    lines = [line for protocol, run in runs for line in summary(run, protocol, model, options.chunk)]
-    for line in (line for line in lines if line["arm"] == REAL):
-        protocol, run = next(pair for pair in runs if pair[0].name == line["protocol"])
-        line["controls"] = controls(run, protocol, model, network, options.chunk)
-    facts = {
-        "command": "python run.py eval " + " ".join(options.given),
-        "machine": report.machine(),
-        "classifier": known,
-        "autocast": autocast_facts(runs, model, network) if options.autocast else None,
-        "minutes": sum(line.get("seconds", 0) for _, run in runs for line in run.lines.values()) / 60,
-    }
-    for path in report.write(options.out, lines, protocols, facts):
-        print(f"wrote {path}")
-    if options.out == DOCS and readme.update(DOCS / "measurements.md", lines, protocols, facts):
+def finish(options: argparse.Namespace, places: list[tuple], root: Path, out: Path | None) -> None:
+    """The tables: one page for all protocols with --pocket, else one each, with those of other models in its run."""
+    pages: dict[Path, list[dict]] = {}
+    pictures = []
+    for one, job, folder, settings in places:
+        group = result(options, one, job, folder, settings)
+        page = out / POCKET_PAGE if options.pocket else (out or folder.parent) / one.protocol.name
+        earlier = [] if options.pocket else report.read_groups(page.with_name(f"{page.name}.jsonl"))
+        others = [other for other in earlier if other["model"] != group["model"]]
+        pages[page] = [*pages.get(page, []), *others, group]
+        for row in job.part.rows if one.protocol.axes else ():
+            pictures += [(row.title, path) for path in sorted(folder.glob(f"*/{key(row, 0, 0)}.png"))[:1]]
+    for page, results in pages.items():
+        for path in report.write(page.parent, page.name, results, pictures):
+            print(f"wrote {path}")
+    if out == DOCS and options.pocket and measurements.update(DOCS / "measurements.md", pages[DOCS / POCKET_PAGE]):
         print("wrote the tables in docs/measurements.md")
 
 
-def autocast_facts(runs, model: PocketModel, network) -> dict:
-    """Measured once per run."""
-    protocol, run = runs[0]
-    path = run.folder / "autocast.json"
-    if not path.is_file():
-        path.write_text(json.dumps(autocast_difference(protocol, model, network)), encoding="utf-8")
-    return json.loads(path.read_text(encoding="utf-8"))
+def result(options: argparse.Namespace, one: Request, job: Job, folder: Path, settings: dict) -> dict:
+    """What was made of a protocol, as report.write takes it."""
+    measure_pairs(merged(folder, job, settings), Run(folder / "pairs", settings))
+    results = merged(folder, job, settings)
+    facts = {"command": "python run.py eval " + " ".join(options.given), "machine": report.machine(job.model.device)}
+    if job.model.kind == "pocket":
+        facts |= controls.facts(results, folder, options.autocast)
+    else:
+        facts["sentences"] = differences(one.protocol.part(job.part.kind), job, len(results.seeds))
+    group = {"protocol": one.protocol.name, "model": folder.name, "facts": facts}
+    return group | {"columns": job.part.columns, "details": job.part.details, "lines": lines(results)}
+
+
+def differences(paper: Part, job: Job, seeds: int) -> list[str]:
+    """What was done, and how it differs from the paper's protocol, in sentences."""
+    part, model = job.part, job.model
+    sentences = [f"{seeds} of {part.seeds} seeds are finished in every row, with {len(part.prompts)} prompts each."]
+    for name in ("seeds", "steps", "guidance", "eta"):
+        now, then = getattr(part, name), getattr(paper, name)
+        if now != then:
+            sentences.append(f"{name}: {now:g} in place of the protocol's {then:g}.")
+    if part.prompts != paper.prompts:
+        sentences.append(
+            "The prompts are the model's own." if part.prompts == model.prompts else "The prompts are others."
+        )
+    if part.left_out:
+        sentences.append(f"{part.left_out} of the paper's prompts are not in its text.")
+    if model.kind == "audio" and abs(model.seconds - part.view) > 1e-6:
+        share = model.seconds / part.view
+        sentences.append(f"The model's window is {model.seconds:g} s: every length is {share:.3g} of the protocol's.")
+    if part.height != paper.height:
+        sentences.append(f"Pictures are {paper.height // part.height} times smaller than the protocol's.")
+    if len(part.rows) < len(paper.rows):
+        sentences.append("Some rows were left out.")
+    if model.prompts:
+        sentences.append(
+            "This model learnt synthesised sounds: its figures show that everything runs, and how long it takes."
+        )
+    missing = [row.title for row in part.rows if row.method == "sync_diffusion_gram"]
+    return sentences + [f"{title}: no LPIPS backbone was there." for title in missing]
+
+
+def tune(job: Job) -> None:
+    """Prints, for pairs of steps and guidance, how many single windows of the pocket model are recognised."""
+    print("| steps | guidance | recognised | windows | s per window |\n| --- | --- | --- | --- | --- |")
+    judge = pocket.POCKET.open(job.weights)
+    for steps, guidance in TUNED:
+        part = replace(job.part, steps=steps, guidance=guidance)
+        begin = time.perf_counter()
+        right = []
+        for seed in range(TUNING, TUNING + part.seeds):
+            classes = judge.judge(job.model.decode(controls.single_windows(job.model, part, seed)))[1].argmax(1)
+            right += (classes == torch.arange(len(classes))).tolist()
+        seconds = (time.perf_counter() - begin) / len(right)
+        print(f"| {steps} | {guidance:g} | {sum(right) / len(right):.1%} | {len(right)} | {seconds:.2f} |", flush=True)
 
 
 def main(argv: list[str]) -> int:
     """Exit code; what goes wrong is told in one sentence."""
-    if "--pocket" in argv:
-        read, work = arguments, evaluate
-    else:
-        from .paper import command as paper
-
-        read, work = paper.arguments, paper.evaluate
-    options = read(argv)
+    options = arguments(argv)
     options.given = argv
     try:
-        work(options)
+        evaluate(options)
     except ValueError as error:
         sentence = str(error)
     except KeyboardInterrupt:

@@ -3,153 +3,224 @@
 from __future__ import annotations
 
 import json
-import math
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from ..safa_core import ViewPlan, plan_views
+from .making.sampling import Sampling
 
 FOLDER = Path(__file__).parent / "protocols"
-NOISE = ("view", "canvas")
-# The single window's best setting of `--tune`, for every protocol that names no other.
-STEPS, GUIDANCE = 25, 3.5
+KINDS = ("audio", "image", "pocket")
+SUBSETS = ("prompt", "position")
+SEPARATOR = "/"  # the column "fd/average" is a row's "fd" over that of the row with method "average"
 
 
 @dataclass(frozen=True)
-class Arm:
+class Row:
     """One line of a table.
 
-    method:  a name in methods.METHODS. "single" makes native windows, as many as the others have overlaps, twice.
-    overlap: share of a view, as in plan_views.
-    windows: the loop is as long as so many views at overlap 0.2, whatever the arm's own overlap is.
-    seconds: the loop's length instead of `windows`.
-    grid:    views begin on multiples of so many latent columns; the loop is as much shorter or longer as that takes.
-    rate, interval: of the swaps, instead of the protocol's.
+    title:    as the paper has it.
+    method:   a name in methods.METHODS. "single" makes windows by themselves.
+    length:   of the canvas, in seconds or pixels.
+    overlap:  least share of a view, as in plan_views.
+    rate, interval: as in Sampling.
+    sweeps:   axes of the protocol that the row is a point of; None for all of them.
     """
 
+    title: str
     method: str
+    length: float
     overlap: float = 0.2
-    windows: int = 3
-    seconds: float | None = None
-    grid: int = 1
-    rate: float | None = None
-    interval: int | None = None
+    rate: float = 0.3
+    interval: int = 1
+    sweeps: tuple[str, ...] | None = None
 
-    def plan(self, view: int, columns_per_second: float) -> ViewPlan:
-        """The loop for a model with native windows of `view` columns."""
-        if self.method == "single":
-            return ViewPlan((0,), view, view)
-        if self.seconds is not None:
-            length = round(self.seconds * columns_per_second)
-        else:
-            length = self.windows * (view - math.ceil(0.2 * view))
-        if self.grid > 1:
-            hop = (view - math.ceil(self.overlap * view)) // self.grid * self.grid
-            length = hop * round(length / hop)
-        return plan_views(length, view, self.overlap, loop=True)
+    @property
+    def single(self) -> bool:
+        """Whether the row is of windows by themselves."""
+        return self.method == "single"
 
     @property
     def label(self) -> str:
-        """Unique within a protocol; part of file names."""
-        if self.method == "single":
-            return "single"
-        length = f"{self.windows}w" if self.seconds is None else f"{self.seconds:g}s"
-        swaps = [f"-{name}{value:g}" for name, value in self.swaps.items()]
-        return f"{self.method}-{self.overlap:g}-{length}" + "".join(swaps)
+        """Unique among what is generated; part of file names."""
+        if self.single:
+            return f"single-{self.length:g}"
+        return f"{self.method}-{self.overlap:g}-{self.length:g}-rate{self.rate:g}-interval{self.interval}"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A protocol for one kind of model. Lengths are in seconds for sound and in pixels for pictures.
+
+    rows:      of the table, in the paper's order.
+    columns:   {score: title}, in the paper's order; names in scores.SCORES, or a ratio such as "fd/average".
+    details:   {title: columns} of further tables.
+    prompts:   of the canvases. left_out: how many more the paper has, which its text does not give.
+    seeds:     canvases per prompt and row. chunk: prompts made in one call.
+    steps, guidance, eta, noise: as in Sampling.
+    view:      length of a view; for sound the model's own window, however long it is, stands for this.
+    height:    of pictures.
+    loop:      canvases are rings.
+    crop, hop: length and distance of the windows that are evaluated; on a ring they go round.
+    regions:   pictures are compared with themselves by a random crop from each of so many equal regions, 0 for sound.
+    reference: what the distances compare with: windows of the "model" itself (the rows of method "single"), "copies"
+               (as many of these as a canvas has overlaps, and a second such set for the row itself), "real" clips, or
+               "none".
+    pairs:     random pairs of the reference's windows for the scores within a canvas.
+    subsets:   scores are means over subsets by prompt, by position on the canvas, or both; () for all windows together.
+    """
+
+    kind: str
+    rows: tuple[Row, ...]
+    columns: dict[str, str]
+    steps: int
+    guidance: float
+    view: float
+    seeds: int
+    crop: float = 0.0
+    hop: float = 0.0
+    details: dict[str, dict[str, str]] = field(default_factory=dict)
+    prompts: tuple[str, ...] = ()
+    left_out: int = 0
+    eta: float = 0.0
+    noise: str = "view"
+    height: int = 0
+    loop: bool = False
+    regions: int = 0
+    reference: str = "none"
+    pairs: int = 1000
+    subsets: tuple[str, ...] = SUBSETS
+    chunk: int = 1
+
+    def __post_init__(self):
+        for name in ("seeds", "pairs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"Expected `{name}` of at least 1, got {getattr(self, name)}.")
+        labels = [row.label for row in self.rows]
+        if len(set(labels)) < len(labels) or not labels:
+            raise ValueError(f"Expected different rows, got {', '.join(labels) or 'none'}.")
+        for row in self.rows:
+            if row.length <= 0:
+                raise ValueError(f"Expected lengths above 0, got {row.length:g} for {row.title}.")
+            self.sampling(row)
+
+    def sampling(self, row: Row, record: int = 0) -> Sampling:
+        """How a row's canvases are sampled."""
+        return Sampling(self.steps, self.guidance, self.eta, self.noise, row.rate, row.interval, record)
+
+    def plan(self, row: Row, columns: Callable[[float, float], int]) -> ViewPlan:
+        """Where the views lie on a row's canvas; columns: WindowModel.columns."""
+        length = columns(row.length, self.view)
+        if row.single:
+            return ViewPlan((0,), length, length)
+        return plan_views(length, columns(self.view, self.view), row.overlap, self.loop)
 
     @property
-    def swaps(self) -> dict[str, float | int]:
-        """What the arm sets of the protocol's rate and interval."""
-        given = {"rate": self.rate, "interval": self.interval}
-        return {name: value for name, value in given.items() if value is not None}
+    def single(self) -> Row | None:
+        """The row of windows by themselves."""
+        return next((row for row in self.rows if row.single), None)
+
+    @property
+    def scores(self) -> list[str]:
+        """Names of the scores in all tables."""
+        columns = dict(self.columns)
+        for more in self.details.values():
+            columns |= more
+        return [name for name in columns if SEPARATOR not in name]
+
+    def settings(self) -> dict:
+        """What a canvas depends on besides its row, prompt and seed."""
+        names = ("kind", "steps", "guidance", "eta", "noise", "view", "height", "loop")
+        return {name: getattr(self, name) for name in names} | {"prompts": list(self.prompts)}
+
+    def shrunk(self, factor: int) -> Part:
+        """The same with pictures so many times smaller (ValueError for sound, whose lengths follow the model)."""
+        if factor == 1:
+            return self
+        if self.kind != "image":
+            raise ValueError(f"Expected a shrink of 1 for sound, whose lengths are the model's, got {factor}.")
+        lengths = {name: getattr(self, name) / factor for name in ("view", "crop", "hop")}
+        rows = tuple(replace(row, length=row.length / factor) for row in self.rows)
+        return replace(self, rows=rows, height=self.height // factor, **lengths)
+
+    def lengthened(self, length: float) -> Part:
+        """The same with every canvas but the single windows so long."""
+        return replace(self, rows=tuple(row if row.single else replace(row, length=length) for row in self.rows))
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """arms on the same prompts and noise.
+    """One table or figure.
 
-    steps, guidance: DDIM steps and classifier-free guidance scale.
-    eta:    of DDIM; above 0 every step adds noise.
-    noise:  drawn for every "view", as Algorithm 1 has it with the whole step inside the view, or once for the "canvas".
-    rate, interval: of the swaps; `rate` is also the share of steps in which Merge-Attend-Diffuse merges.
-    seeds:  per class; each has its own caption.
-    record: also keep the canvas before every `record`-th step; 0 for none.
+    title: what it is. source: where in the paper. unstated: what the paper does not say, and what is done here.
+    parts: by kind of model. axes: {field of Row that a figure sweeps: its name on the plot}; empty for tables.
+    panels: the scores that a sweep draws; empty for all columns.
+    claims: what the paper says of them; see claims.py.
     """
 
     name: str
     title: str
-    arms: tuple[Arm, ...]
-    steps: int = STEPS
-    guidance: float = GUIDANCE
-    eta: float = 0.0
-    noise: str = "view"
-    rate: float = 0.3
-    interval: int = 1
-    seeds: int = 3
-    record: int = 0
+    source: str
+    parts: dict[str, Part]
+    unstated: tuple[str, ...] = ()
+    axes: dict[str, str] = field(default_factory=dict)
+    panels: tuple[str, ...] = ()
+    claims: tuple[dict, ...] = ()
 
-    def __post_init__(self):
-        for name in ("steps", "seeds", "interval"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"Expected `{name}` of at least 1, got {getattr(self, name)}.")
-        for arm in self.arms:
-            if arm.windows < 2 or (arm.seconds is not None and arm.seconds <= 0):
-                raise ValueError(f"Expected loops of at least 2 windows, or of more than 0 seconds, got {arm}.")
-        if self.noise not in NOISE:
-            raise ValueError(f"Expected `noise` to be one of {', '.join(NOISE)}, got {self.noise!r}.")
-        if not 0 <= self.eta <= 1:
-            raise ValueError(f"Expected `eta` in [0, 1], got {self.eta}.")
-        labels = [arm.label for arm in self.arms]
-        if len(set(labels)) < len(labels) or not labels:
-            raise ValueError(f"Expected different arms, got {', '.join(labels) or 'none'}.")
+    @property
+    def pocket(self) -> bool:
+        """Whether the protocol is for the pocket model."""
+        return "pocket" in self.parts
 
-    def settings(self) -> dict:
-        """What an arm's results depend on besides the arm and the seed."""
-        return {key: value for key, value in asdict(self).items() if key not in ("title", "seeds", "arms")}
+    def part(self, kind: str) -> Part:
+        """The protocol for this kind of model (ValueError where the paper has none)."""
+        if kind not in self.parts:
+            wanted = " or ".join(f"an {name} model" for name in self.parts)
+            raise ValueError(f"Expected {wanted} for protocol {self.name}, got an {kind} model.")
+        return self.parts[kind]
 
 
 def names() -> list[str]:
-    """The protocols at hand."""
-    return sorted(path.stem for path in FOLDER.glob("*.json"))
+    """The protocols at hand, tables first."""
+    return sorted((path.stem for path in FOLDER.glob("*.json")), key=lambda name: (not name.startswith("table"), name))
 
 
-def load(name: str, **changes) -> Protocol:
-    """A protocol by name, with fields changed; `windows` changes every arm that is not given in seconds."""
-    path = FOLDER / f"{name}.json"
-    if not path.is_file():
+def load(name: str) -> Protocol:
+    """A protocol by name (ValueError for one that is not there)."""
+    return parse(name, _content(name))
+
+
+def _content(name: str) -> dict:
+    """A file's content. What a part does not say is as in the protocol that it names as `like`."""
+    if name not in names():
         raise ValueError(f"Expected a protocol of {', '.join(names())}, got {name!r}.")
-    return parse(name, json.loads(path.read_text(encoding="utf-8")), **changes)
+    content = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    for kind in KINDS:
+        part = content.get(kind, {})
+        if "like" in part:
+            content[kind] = _content(part.pop("like"))[kind] | part
+    return content
 
 
-def parse(name: str, content: dict, windows: int | None = None, **changes) -> Protocol:
+def parse(name: str, content: dict) -> Protocol:
     """A protocol from a file's content; ValueError for keys that mean nothing."""
-    for given, kind in [(content, Protocol), *((arm, Arm) for arm in content["arms"])]:
-        unknown = set(given) - {part.name for part in fields(kind)}
-        if unknown:
-            raise ValueError(f"Expected the keys of {kind.__name__} in protocol {name}, got {', '.join(unknown)}.")
-    arms = tuple(Arm(**arm) for arm in content["arms"])
-    if windows is not None:
-        arms = tuple(replace(arm, windows=windows) for arm in arms)
-    return Protocol(name=name, **content | {"arms": arms} | changes)
+    parts = {kind: _part(kind, content[kind], name) for kind in KINDS if kind in content}
+    rest = {key: value for key, value in content.items() if key not in KINDS}
+    return _known(Protocol, name, name=name, parts=parts, **rest)
 
 
-@dataclass(frozen=True)
-class Piece:
-    """One chunk of work: some classes of one seed, made by one arm in one batch."""
-
-    arm: Arm
-    seed: int
-    classes: tuple[str, ...] = field(default=())
-
-    @property
-    def key(self) -> str:
-        """Unique within a run."""
-        return f"{self.arm.label}-seed{self.seed}-{self.classes[0]}"
+def _part(kind: str, content: dict, name: str) -> Part:
+    rows = tuple(_known(Row, name, **row) for row in content["rows"])
+    return _known(Part, name, **content | {"kind": kind, "rows": rows})
 
 
-def pieces(protocol: Protocol, classes: tuple[str, ...], chunk: int) -> list[list[Piece]]:
-    """All the work, in rounds: after a whole round every arm has made the same prompts."""
-    if chunk < 1:
-        raise ValueError(f"Expected `chunk` of at least 1 class, got {chunk}.")
-    groups = [classes[i : i + chunk] for i in range(0, len(classes), chunk)]
-    return [[Piece(arm, seed, group) for arm in protocol.arms] for seed in range(protocol.seeds) for group in groups]
+def _known(kind: type, protocol: str, /, **given):
+    """kind(**given) with tuples for lists; ValueError for keys that are no fields of it."""
+    names = {part.name for part in fields(kind)}
+    unknown = set(given) - names
+    if unknown:
+        raise ValueError(
+            f"Expected the keys {', '.join(sorted(names))} in protocol {protocol}, got {', '.join(unknown)}."
+        )
+    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in given.items()})

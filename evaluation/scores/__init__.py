@@ -1,4 +1,4 @@
-"""The metrics of Tables 2-6 behind one interface, each with the backbone that lies on the user's disk.
+"""The metrics of Tables 2-6 and of the pocket model behind one interface, each with its backbone.
 
     score = SCORES["clap"]
     score.missing(models) or score.compute(generated, real, models)
@@ -8,9 +8,11 @@
 prompts and window positions as the paper does. A name with @ is the same column by another backbone.
 """
 
-from . import cost, tables
+from . import cost, pocket, tables
+from .cost import COSTS
 from .interface import Measures, Samples, Score, averaged
 
-SCORES: dict[str, Score] = {score.name: score for score in (*tables.COLUMNS, *cost.SCORES, *tables.OTHER_EMBEDDINGS)}
+ALL = (*tables.COLUMNS, *cost.SCORES, *tables.OTHER_EMBEDDINGS, *pocket.SCORES)
+SCORES: dict[str, Score] = {score.name: score for score in ALL}
 
-__all__ = ["SCORES", "Measures", "Samples", "Score", "averaged"]
+__all__ = ["COSTS", "SCORES", "Measures", "Samples", "Score", "averaged"]

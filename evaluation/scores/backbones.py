@@ -1,4 +1,4 @@
-"""Networks that lie on the user's disk: where each belongs, what is said where it is not, and how it is loaded.
+"""Networks that lie on the user's disk: where each belongs, which sentence asks for it, and how it is loaded.
 
 Nothing is downloaded and nothing is unpickled but tensors (and PANNs' sampler state, arrays of integers).
 """
@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from ...safa_core.errors import shorten
 from .interface import Samples
 
 BATCH = 16  # windows in one call of a network
@@ -54,8 +55,8 @@ class Backbone:
         folder = models / self.folder
         if self.files:
             return folder if not self._absent(folder) else None
-        found = sorted(folder.glob(f"{self.prefix}*")) if folder.is_dir() else []
-        return next((path for path in found if path.suffix in ENDINGS and path.is_file()), None)
+        files = sorted(folder.glob(f"{self.prefix}*")) if folder.is_dir() else []
+        return next((path for path in files if path.suffix in ENDINGS and path.is_file()), None)
 
     def missing(self, models: Path) -> str | None:
         """None, or one sentence about what to install or to put where."""
@@ -76,7 +77,8 @@ class Backbone:
         return _opened(self, self.path(models))
 
     def _absent(self, folder: Path) -> list[tuple[str, ...]]:
-        return [group for group in self.files if not any((folder / name).is_file() for name in group)]
+        present = {path.name for path in folder.glob("*") if path.is_file()}
+        return [group for group in self.files if present.isdisjoint(group)]
 
 
 @lru_cache(maxsize=2)  # scores that share a network follow each other
@@ -85,8 +87,8 @@ def _opened(backbone: Backbone, path: Path):
         with torch.inference_mode(False):  # so that SyncDiffusion can differentiate through LPIPS
             return backbone.load(path)
     except UNUSABLE as error:
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise ValueError(f"{path} does not hold usable weights ({said}): put {backbone.what} there again.") from error
+        what = f"{path} does not hold usable weights ({shorten(error)})"
+        raise ValueError(f"{what}: put {backbone.what} there again.") from error
 
 
 def device() -> torch.device:
@@ -97,11 +99,14 @@ def device() -> torch.device:
 @torch.inference_mode()
 def embedded(backbone: Backbone, samples: Samples, models: Path) -> dict[str, torch.Tensor]:
     """What a backbone says of every window, [N, ...] each; kept as long as the samples are, for the next score."""
-    network, key = backbone.open(models), (backbone, backbone.path(models))
+    network = backbone.open(models)
+    key = (backbone, backbone.path(models))
     kept = _EMBEDDED.setdefault(samples, {})
     if key not in kept:
         parts = [network.windows(part.to(device()), samples.sample_rate) for part in samples.windows.split(BATCH)]
-        kept[key] = {name: torch.cat([part[name].cpu() for part in parts]) for name in parts[0]}
+        kept[key] = {}
+        for name in parts[0]:
+            kept[key][name] = torch.cat([part[name].cpu() for part in parts])
     return kept[key]
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from .interface import Measures, Samples, Score
 
+COSTS = {"runtime": "seconds", "windows": "evaluations"}  # score -> field of Samples, and of a canvas's line
 
-def _per_canvas(what: str):
+
+def _per_canvas(what: str) -> Callable[[Samples, Path], Measures]:
     def describe(samples: Samples, folder: Path) -> Measures:
         spent = getattr(samples, what)
         if spent is None:
@@ -26,11 +29,11 @@ def mean(generated: Measures, real: Measures | None = None) -> float:
     return float(generated.rows.double().mean())
 
 
-def _score(name: str, title: str, what: str) -> Score:
-    return Score(name, title, "any", "lower", False, lambda folder: None, _per_canvas(what), mean)
+def _score(name: str, title: str) -> Score:
+    return Score(name, title, "any", "lower", False, lambda folder: None, _per_canvas(COSTS[name]), mean)
 
 
 SCORES = (
-    _score("runtime", "Rtime↓", "seconds"),  # seconds per canvas
-    _score("windows", "Windows↓", "evaluations"),  # model evaluations of one window, per canvas
+    _score("runtime", "Rtime↓"),  # seconds per canvas
+    _score("windows", "Windows↓"),  # model evaluations of one window, per canvas
 )

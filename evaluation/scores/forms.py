@@ -6,7 +6,8 @@ from itertools import combinations
 
 import torch
 
-from ..metrics import class_divergence, gram_matrix
+from ...safa_core.methods.perceptual import gram_matrix
+from .metrics import class_divergence
 
 EPSILON = 1e-6  # added to the generated probabilities, as in AudioLDM's evaluation
 
@@ -24,7 +25,7 @@ def softmax_divergence(generated: torch.Tensor, real: torch.Tensor) -> float:
 
 def grams(maps: list[torch.Tensor]) -> list[torch.Tensor]:
     """Gram matrices [C, C] of feature maps [C, ...] of some layers, float64."""
-    return [gram_matrix(layer) for layer in maps]
+    return [gram_matrix(layer.double()[None], per_channel=True)[0] for layer in maps]
 
 
 def style_distance(a: list[torch.Tensor], b: list[torch.Tensor]) -> float:

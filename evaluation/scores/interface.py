@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import torch
+
+from ...safa_core import ViewPlan
 
 
 @dataclass(frozen=True, eq=False)  # compared by identity: embeddings are kept for them
 class Samples:
     """Windows of canvases (long sounds or panoramas), or clips that stand alone: then each is a canvas of its own.
 
-    windows:     sound [N, samples] at `sample_rate`, -1 ... 1, or pictures [N, 3, H, W] in 0 ... 1.
+    windows:     sound [N, samples] at `sample_rate`, -1 ... 1, pictures [N, 3, H, W] in 0 ... 1, or, of the pocket
+                 model, ln mel [N, frames, bins] or whole latents [N, C, rows, columns].
     canvas:      for each window the canvas that it was cut from; windows of a canvas in their order on it.
     prompts:     for each window its prompt.
     sample_rate: in Hz; None for pictures.
     seconds:     what making all the canvases took, together; None where that is not known.
     evaluations: windows that the model was run on, all canvases together; None where that is not known.
+    plan:        of the pocket model: where the views lie on the canvas. width: columns of the regions to compare.
 
     ValueError for shapes that do not fit and values that are not finite or outside 0 ... 1 (pictures).
     """
@@ -29,14 +35,17 @@ class Samples:
     sample_rate: int | None = None
     seconds: float | None = None
     evaluations: int | None = None
+    plan: ViewPlan | None = None
+    width: int = 0
 
     def __post_init__(self):
         object.__setattr__(self, "canvas", tuple(int(number) for number in self.canvas))
         object.__setattr__(self, "prompts", tuple(self.prompts))
-        shape, count = list(self.windows.shape), len(self.windows)
-        if self.sample_rate is None and (len(shape) != 4 or shape[1] != 3):
+        shape = list(self.windows.shape)
+        count = len(self.windows)
+        if self.kind == "image" and (len(shape) != 4 or shape[1] != 3):
             raise ValueError(f"Expected pictures [N, 3, H, W], or sound with its sample rate, got {shape}.")
-        if self.sample_rate is not None and len(shape) != 2:
+        if self.kind == "audio" and len(shape) != 2:
             raise ValueError(f"Expected sound [N, samples] at {self.sample_rate} Hz, got {shape}.")
         if not count or {count} != {len(self.canvas), len(self.prompts)}:
             raise ValueError(
@@ -46,19 +55,30 @@ class Samples:
         low, high = (float(value) for value in self.windows.aminmax())
         if not (-float("inf") < low and high < float("inf")):
             raise ValueError("Expected finite windows, got NaN or infinity.")
-        if self.sample_rate is None and (low < 0 or high > 1):
+        if self.kind == "image" and (low < 0 or high > 1):
             raise ValueError(f"Expected pictures in 0 ... 1, got values from {low:g} to {high:g}.")
+
+    @property
+    def kind(self) -> str:
+        """ "audio", "image" or "pocket"."""
+        if self.plan is not None:
+            return "pocket"
+        return "image" if self.sample_rate is None else "audio"
 
     @property
     def canvases(self) -> dict[int, list[int]]:
         """Canvas -> numbers of its windows, both in order of appearance."""
-        return _grouped(self.canvas)
+        return grouped(self.canvas)
 
     @property
     def positions(self) -> tuple[int, ...]:
         """For each window which one of its canvas it is: 0, 1, ..."""
-        place = {i: k for group in self.canvases.values() for k, i in enumerate(group)}
-        return tuple(place[i] for i in range(len(self.canvas)))
+        before: Counter[int] = Counter()
+        places = []
+        for canvas in self.canvas:
+            places.append(before[canvas])
+            before[canvas] += 1
+        return tuple(places)
 
 
 @dataclass(frozen=True)
@@ -79,26 +99,41 @@ class Measures:
             self.rows[numbers], tuple(self.prompts[i] for i in numbers), tuple(self.positions[i] for i in numbers)
         )
 
+    @property
+    def canvases(self) -> list[list[int]]:
+        """Numbers of the rows of each canvas: rows are in the order of their canvases, and positions rise on one."""
+        groups: list[list[int]] = []
+        for i, position in enumerate(self.positions):
+            if not groups or position <= self.positions[i - 1]:
+                groups.append([])
+            groups[-1].append(i)
+        return groups
+
     @staticmethod
     def together(parts: list[Measures]) -> Measures:
         """The rows of all parts, in order."""
         return Measures(
             torch.cat([part.rows for part in parts]),
-            tuple(prompt for part in parts for prompt in part.prompts),
-            tuple(position for part in parts for position in part.positions),
+            tuple(chain.from_iterable(part.prompts for part in parts)),
+            tuple(chain.from_iterable(part.positions for part in parts)),
         )
 
 
 @dataclass(frozen=True)
 class Score:
-    """A column of the paper's tables.
+    """A column of a table.
 
     name:       key in SCORES. title: the paper's column, with its arrow.
-    kind:       "audio", "image" or "any". better: "lower" or "higher".
+    kind:       "audio", "image", "any" of these, or "pocket". better: "lower", "higher", or "" where neither is.
     needs_real: whether it compares with real (or the reference model's) windows.
     lacks:      models folder -> None, or the sentence of `missing`.
     describe:   (Samples, models folder) -> Measures: runs the backbone.
     reduce:     (generated Measures, real ones or None) -> the value, in the paper's scale.
+    windows:    which windows of a canvas it takes: "slid", "regions", or of the pocket model those of
+                windows.latent_windows or the whole "canvas".
+    within:     whether it compares the windows of one canvas with each other.
+    error:      (generated Measures, real ones or None) -> standard error of the value; None where none is known.
+    form:       how the value is written, such as ".1%"; "" for the paper's two or three digits.
     """
 
     name: str
@@ -109,26 +144,41 @@ class Score:
     lacks: Callable[[Path], str | None]
     describe: Callable[[Samples, Path], Measures]
     reduce: Callable[[Measures, Measures | None], float]
+    windows: str = "slid"
+    within: bool = False
+    error: Callable[[Measures, Measures | None], float] | None = None
+    form: str = ""
 
     def missing(self, folder: Path) -> str | None:
         """None, or one sentence: which weights belong where under `folder` (ComfyUI's models folder), or which package
         to install."""
         return self.lacks(Path(folder))
 
+    def written(self, value: float, error: float | None = None) -> str:
+        """A value, with its standard error where it is known."""
+        form = self.form or (".2f" if abs(value) >= 0.1 else ".3g")
+        if error is None:
+            return f"{value:{form}}"
+        return f"{value:{form}} ± {error:{'.2g' if form.endswith('g') else form.lstrip('+')}}"
+
+    def fits(self, kind: str) -> bool:
+        """Whether windows of this kind can be measured."""
+        return self.kind == kind or (self.kind == "any" and kind != "pocket")
+
     def measure(self, samples: Samples, folder: Path) -> Measures:
         """The slow part. ValueError for what is missing or unusable, and for sound where pictures are asked for."""
-        lacking, kind = self.missing(folder), "image" if samples.sample_rate is None else "audio"
+        lacking = self.missing(folder)
         if lacking:
             raise ValueError(f"{self.name}: {lacking}")
-        if self.kind not in ("any", kind):
-            raise ValueError(f"{self.name}: expected windows of {self.kind}, got {kind}.")
+        if not self.fits(samples.kind):
+            raise ValueError(f"{self.name}: expected windows of {self.kind}, got {samples.kind}.")
         try:
             return self.describe(samples, Path(folder))
         except ValueError as error:
             raise ValueError(f"{self.name}: {error}") from error
 
     def compute(self, generated: Samples, real: Samples | None, folder: Path) -> float:
-        """The score of all windows at once; ValueError as in `measure`, and where `real` is needed and is None."""
+        """The score of all windows together; ValueError as in `measure`, and where `real` is needed and is None."""
         measured = None if real is None or not self.needs_real else self.measure(real, folder)
         return averaged(self, self.measure(generated, folder), measured)
 
@@ -149,7 +199,7 @@ def averaged(score: Score, generated: Measures, real: Measures | None, by: tuple
         for prompt, position in zip(generated.prompts, generated.positions, strict=True)
     ]
     values = []
-    for (prompt, _), numbers in _grouped(keys).items():
+    for (prompt, _), numbers in grouped(keys).items():
         against = real
         if real is not None and "prompt" in by:
             against = real.at([i for i, theirs in enumerate(real.prompts) if theirs == prompt])
@@ -160,7 +210,7 @@ def averaged(score: Score, generated: Measures, real: Measures | None, by: tuple
     return sum(values) / len(values)
 
 
-def _grouped(keys) -> dict:
+def grouped(keys: Iterable[Hashable]) -> dict:
     """Key -> the places where it stands."""
     groups = {}
     for i, key in enumerate(keys):

@@ -20,8 +20,10 @@ class Block(nn.Module):
 
     def __init__(self, before: int, after: int, pool: int):
         super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after)
-        self.conv2, self.bn2 = nn.Conv2d(after, after, 3, padding=1, bias=False), nn.BatchNorm2d(after)
+        self.conv1 = nn.Conv2d(before, after, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(after)
+        self.conv2 = nn.Conv2d(after, after, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(after)
         self.pool = pool
 
     def forward(self, x):
@@ -40,7 +42,8 @@ class Cnn14(nn.Module):
         for i, (before, after) in enumerate(zip([1, *widths], widths, strict=False), 1):
             setattr(self, f"conv_block{i}", Block(before, after, 1 if i == len(widths) else 2))
         self.depth = len(widths)
-        self.fc1, self.fc_audioset = nn.Linear(widths[-1], wide), nn.Linear(wide, classes)
+        self.fc1 = nn.Linear(widths[-1], wide)
+        self.fc_audioset = nn.Linear(wide, classes)
 
     def forward(self, mel):
         x = self.bn0(mel.transpose(1, 3)).transpose(1, 3)
@@ -69,7 +72,8 @@ class Panns:
 
     def windows(self, batch: torch.Tensor, rate: int) -> dict[str, torch.Tensor]:
         """Sound [N, samples] -> embedding [N, 2048], logits [N, 527]."""
-        sound, window = at_rate(batch, rate, self.rate, float("inf")), torch.hann_window(self.fft, device=batch.device)
+        sound = at_rate(batch, rate, self.rate, float("inf"))
+        window = torch.hann_window(self.fft, device=batch.device)
         power = torch.stft(sound, self.fft, self.hop, window=window, pad_mode="reflect", return_complex=True)
         mel = power.abs().square().transpose(1, 2) @ self.filters
         embedding, logits = self.network(10 * mel.clamp_min(FLOOR).log10()[:, None])

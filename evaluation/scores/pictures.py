@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch.nn.functional import avg_pool2d, conv2d, interpolate, max_pool2d, relu
 
+from ...safa_core.methods.lpips import load_backbone
 from .backbones import Backbone, device, ready, state
 
 SIDE = 299  # pixels of Inception's input
@@ -63,12 +64,7 @@ class Lpips:
     def __init__(self, path: Path):
         from torchmetrics.functional.image.lpips import _LPIPS
 
-        weights = state(path)
-        network = _LPIPS(net="vgg", pnet_rand=True)  # its heads come with the package
-        # slice1.0.weight is torchvision's features.0.weight
-        theirs = {key: "features." + key.split(".", 1)[1] for key in network.net.state_dict()}
-        network.net.load_state_dict({key: weights[name] for key, name in theirs.items()})
-        self.network = ready(network)
+        self.network = ready(load_backbone(_LPIPS(net="vgg", pnet_rand=True), state(path)))
 
     def distance(self, a: torch.Tensor, b: torch.Tensor) -> float:
         """Of two pictures [3, H, W] in 0 ... 1."""
@@ -80,18 +76,21 @@ class Style:
 
     def __init__(self, path: Path):
         weights = state(path)
-        kept = [weights[f"features.{i}.{part}"].float().to(device()) for i in STYLE for part in ("weight", "bias")]
-        self.layers = list(zip(STYLE, kept[::2], kept[1::2], strict=True))
+        self.layers = []
+        for number in STYLE:
+            weight, bias = (weights[f"features.{number}.{part}"].float() for part in ("weight", "bias"))
+            self.layers.append((number, weight.to(device()), bias.to(device())))
 
     def maps(self, picture: torch.Tensor) -> list[torch.Tensor]:
         """Picture [3, H, W] in 0 ... 1 -> feature maps [C, h, w] of the five layers."""
         mean, spread = (torch.tensor(v, device=picture.device)[:, None, None] for v in (MEAN, SPREAD))
-        found, x = [], ((picture - mean) / spread)[None]
+        maps = []
+        x = ((picture - mean) / spread)[None]
         for number, weight, bias in self.layers:
             x = conv2d(max_pool2d(x, 2) if number in POOLED else x, weight, bias, padding=1)
-            found.append(x[0])
+            maps.append(x[0])
             x = relu(x)
-        return found
+        return maps
 
 
 INCEPTION = Backbone(

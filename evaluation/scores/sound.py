@@ -14,8 +14,8 @@ def at_rate(windows: torch.Tensor, rate: int, wanted: int, longest: float = LONG
     """Windows [N, samples] resampled from `rate` to `wanted` Hz; ValueError for windows too short or too long."""
     seconds = windows.shape[1] / rate
     if not SHORTEST <= seconds <= longest:
-        asked = f"{SHORTEST:g} to {longest:g} s" if longest < float("inf") else f"at least {SHORTEST:g} s"
-        raise ValueError(f"expected windows of {asked}, got {seconds:.2f} s: cut the canvas accordingly.")
+        wanted_seconds = f"{SHORTEST:g} to {longest:g} s" if longest < float("inf") else f"at least {SHORTEST:g} s"
+        raise ValueError(f"expected windows of {wanted_seconds}, got {seconds:.2f} s: cut the canvas accordingly.")
     if rate == wanted:
         return windows.float()
     from torchaudio.functional import resample

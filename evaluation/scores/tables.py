@@ -6,15 +6,17 @@ canvases are random pairs of the reference's clips. Fréchet distances fall with
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from ..metrics import frechet_distance, intra_similarity, kernel_distance
 from .backbones import Backbone, device, embedded
 from .forms import grams, mean_of_pairs, paired_similarity, softmax_divergence, style_distance
-from .interface import Measures, Samples, Score
+from .interface import Measures, Samples, Score, grouped
 from .language import AST, CLAP, CLIP
+from .metrics import frechet_distance, intra_similarity, kernel_distance
 from .panns import PANNS
 from .pictures import INCEPTION, LPIPS, VGG16, VGG19
 from .sound import mel_pictures
@@ -27,12 +29,12 @@ def rows_of(backbone: Backbone, what: str):
     """describe(): embedding or logits of every window, or of each of its pieces."""
 
     def describe(samples: Samples, models: Path) -> Measures:
-        found = embedded(backbone, samples, models)[what]
-        pieces = found.shape[1] if found.ndim == 3 else 1
-        numbers = [i for i in range(len(found)) for _ in range(pieces)]
-        rows = found.flatten(0, 1) if found.ndim == 3 else found
-        prompts, positions = samples.prompts, samples.positions
-        return Measures(rows, tuple(prompts[i] for i in numbers), tuple(positions[i] for i in numbers))
+        rows = embedded(backbone, samples, models)[what]
+        measures = Measures(rows, samples.prompts, samples.positions)
+        if rows.ndim == 2:
+            return measures
+        numbers = torch.arange(len(rows)).repeat_interleave(rows.shape[1]).tolist()
+        return replace(measures.at(numbers), rows=rows.flatten(0, 1))
 
     return describe
 
@@ -98,14 +100,14 @@ def kernel(generated: Measures, real: Measures) -> float:
 
 def divergence(generated: Measures, real: Measures) -> float:
     """Pairs: the k-th window of a prompt with the k-th real one of that prompt, over again where there are fewer."""
-    places, partners, seen = {}, [], {}
-    for i, prompt in enumerate(real.prompts):
-        places.setdefault(prompt, []).append(i)
+    places = grouped(real.prompts)
+    partners = []
+    seen: Counter[str] = Counter()
     for prompt in generated.prompts:
         if prompt not in places:
             raise ValueError(f"expected real windows of every prompt, got none of {prompt!r}.")
-        k = seen[prompt] = seen.get(prompt, -1) + 1
-        partners.append(places[prompt][k % len(places[prompt])])
+        partners.append(places[prompt][seen[prompt] % len(places[prompt])])
+        seen[prompt] += 1
     return softmax_divergence(generated.rows, real.rows[partners])
 
 
@@ -123,7 +125,8 @@ def _aligned(name, title, kind, backbone, scale=1.0):
 
 
 def _within(name, title, kind, better, backbone, value, scale=1.0):
-    return Score(name, title, kind, better, False, backbone.missing, per_canvas(value), mean(scale))
+    measure = (backbone.missing, per_canvas(value), mean(scale))
+    return Score(name, title, kind, better, False, *measure, windows="regions", within=True)
 
 
 COLUMNS = (

@@ -53,7 +53,9 @@ class Network(nn.Module):
         layers = []
         for i in CONVOLUTIONS:
             after, before = weights[f"features.{i}.weight"].shape[:2]
-            layers += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU()] + [nn.MaxPool2d(2)] * (i in POOLED)
+            layers += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU()]
+            if i in POOLED:
+                layers.append(nn.MaxPool2d(2))
         self.features = nn.Sequential(*layers)
         linear = [nn.Linear(*reversed(weights[f"embeddings.{i}.weight"].shape)) for i in (0, 2, 4)]
         self.embeddings = nn.Sequential(linear[0], nn.ReLU(), linear[1], nn.ReLU(), linear[2])

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from safa_pack.evaluation.extrapolate import frechet_error, frechet_limit
-from safa_pack.evaluation.metrics import frechet_distance
+from safa_pack.evaluation.scores.extrapolate import frechet_error, frechet_limit
+from safa_pack.evaluation.scores.metrics import frechet_distance
 
 pytestmark = pytest.mark.tools
 CANVASES, WINDOWS, WIDTH = 300, 3, 8

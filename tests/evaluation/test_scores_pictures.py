@@ -10,8 +10,7 @@ import torchvision
 import transformers
 from torch.nn import functional
 
-from safa_pack.evaluation import metrics
-from safa_pack.evaluation.scores import SCORES, Measures, Samples, averaged, pictures, sound
+from safa_pack.evaluation.scores import SCORES, Measures, Samples, averaged, metrics, pictures, sound
 from safa_pack.safa_core.sound.mel import MelScale
 from safa_pack.tests.evaluation import tiny_backbones as tiny
 

@@ -12,8 +12,7 @@ import transformers
 from safetensors.torch import save_file
 from torch.nn import functional
 
-from safa_pack.evaluation import metrics
-from safa_pack.evaluation.scores import SCORES, Samples, panns, vggish
+from safa_pack.evaluation.scores import SCORES, Samples, metrics, panns, vggish
 from safa_pack.tests.evaluation import tiny_backbones as tiny
 
 pytestmark = pytest.mark.tools

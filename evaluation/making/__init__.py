@@ -1,0 +1,1 @@
+"""Long canvases: the models, the methods that are compared, and DDIM's steps on stacked views."""
