@@ -7,7 +7,7 @@ weights are random, also the output layers that training starts at zero:
 predictions are O(1) and depend on x, position, timestep, prompt and size.
 """
 
-from functools import lru_cache
+from functools import lru_cache, wraps
 
 import torch
 
@@ -62,6 +62,18 @@ LATENT_SHAPES = {
 
 
 @torch.no_grad()
+def built_once(build):
+    """A builder's results, kept; of ordinary tensors even where a test runs in inference mode: gradients go through."""
+
+    @lru_cache
+    @wraps(build)
+    def kept(*args):
+        with torch.inference_mode(False), torch.no_grad():
+            return build(*args)
+
+    return kept
+
+
 def randomise(module, seed, scale=1.0):
     """Fills every parameter of `module`: matrices with std scale/sqrt(fan in), tables with scale/2."""
     generator = torch.Generator().manual_seed(seed)
@@ -134,7 +146,7 @@ def _as_v_prediction(patcher):
     return ModelSamplingDiscrete().patch(patcher, "v_prediction", False)[0]
 
 
-@lru_cache
+@built_once
 def _sd15():
     return _load(unet_state_dict(SD15_UNET, seed=15))
 
@@ -144,7 +156,7 @@ def sd15(prediction="eps"):
     return _as_v_prediction(_sd15()) if prediction == "v" else _sd15().clone()
 
 
-@lru_cache
+@built_once
 def _sd15_inpaint():
     return _load(unet_state_dict(SD15_UNET | {"in_channels": 9}, seed=16))
 
@@ -154,7 +166,7 @@ def sd15_inpaint():
     return _sd15_inpaint().clone()
 
 
-@lru_cache
+@built_once
 def _sd20():
     return _load(unet_state_dict(SD20_UNET, seed=20))
 
@@ -164,7 +176,7 @@ def sd20(prediction="v"):
     return _as_v_prediction(_sd20()) if prediction == "v" else _sd20().clone()
 
 
-@lru_cache
+@built_once
 def _sdxl(prediction):
     state_dict = unet_state_dict(SDXL_UNET, seed=30)
     if prediction == "v":
@@ -207,7 +219,7 @@ def sd3_state_dict(seed=35):
     return state_dict
 
 
-@lru_cache
+@built_once
 def _sd3():
     return _load(sd3_state_dict())
 
@@ -217,7 +229,7 @@ def sd3():
     return _sd3().clone()
 
 
-@lru_cache
+@built_once
 def _flux_like():
     config = {
         "in_channels": 16,
@@ -244,7 +256,7 @@ def flux_like():
     return _flux_like().clone()
 
 
-@lru_cache
+@built_once
 def _wan21():
     config = {"model_type": "t2v", "dim": 128, "ffn_dim": 128, "num_heads": 1, "num_layers": 1}
     return _load(build(comfy.ldm.wan.model.WanModel, config, seed=50).state_dict())
@@ -281,7 +293,7 @@ def stable_audio_state_dict():
     return state_dict
 
 
-@lru_cache
+@built_once
 def _stable_audio():
     options = {"dtype": torch.float32}
     return comfy.sd.load_state_dict_guess_config(
@@ -294,7 +306,7 @@ def stable_audio():
     return _stable_audio().clone()
 
 
-@lru_cache
+@built_once
 def _ace_step():
     # Detection fixes 3.3 B parameters, so this one is built around the loader.
     config = comfy.supported_models.ACEStep(
@@ -311,7 +323,7 @@ def ace_step():
     return _ace_step().clone()
 
 
-@lru_cache
+@built_once
 def _ace_step15():
     sizes = {
         "hidden_size": 64,
@@ -391,7 +403,7 @@ class _Toy(comfy.supported_models_base.BASE):
     memory_usage_factor = 0.01
 
 
-@lru_cache
+@built_once
 def _toy(flow, channels, dims):
     config = _Toy(_Toy.unet_config)
     config.latent_format.latent_channels = channels
@@ -454,7 +466,7 @@ def controlnet_state_dict(seed=17):
     return network.state_dict()
 
 
-@lru_cache
+@built_once
 def _controlnet_sd15():
     return comfy.controlnet.load_controlnet_state_dict(controlnet_state_dict())
 

@@ -58,7 +58,7 @@ def test_the_models_own_attention_is_back_after_an_error(loaded):
 def test_a_model_takes_one_method_for_its_self_attention(loaded):
     model = loaded[0].clone()
     claim_self_attention(model, "LiteFocus")
-    with pytest.raises(ValueError, match="Merge-Attend-Diffuse: the model already has LiteFocus.*before LiteFocus"):
+    with pytest.raises(ValueError, match="^the model already has LiteFocus.*before LiteFocus"):
         claim_self_attention(model.clone(), "Merge-Attend-Diffuse")
     claim_self_attention(loaded[0].clone(), "Merge-Attend-Diffuse")
 

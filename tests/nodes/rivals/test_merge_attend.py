@@ -361,7 +361,7 @@ def test_a_second_method_for_self_attention_is_refused(family):
     canvas = canvas_of(one)
     with pytest.raises(ValueError, match="already has Merge-Attend-Diffuse"):
         merging(merging(one.model, canvas), canvas)
-    with pytest.raises(ValueError, match="LiteFocus: the model already has Merge-Attend-Diffuse"):
+    with pytest.raises(ValueError, match="^the model already has Merge-Attend-Diffuse"):
         claim_self_attention(merging(one.model, canvas), "LiteFocus")
     other = one.model.clone()
     claim_self_attention(other, "LiteFocus")
