@@ -68,12 +68,13 @@ def built_once(build):
     @lru_cache
     @wraps(build)
     def kept(*args):
-        with torch.inference_mode(False), torch.no_grad():
+        with torch.inference_mode(False):
             return build(*args)
 
     return kept
 
 
+@torch.no_grad()
 def randomise(module, seed, scale=1.0):
     """Fills every parameter of `module`: matrices with std scale/sqrt(fan in), tables with scale/2."""
     generator = torch.Generator().manual_seed(seed)
