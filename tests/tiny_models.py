@@ -61,7 +61,6 @@ LATENT_SHAPES = {
 }
 
 
-@torch.no_grad()
 def built_once(build):
     """A builder's results, kept; of ordinary tensors even where a test runs in inference mode: gradients go through."""
 
