@@ -23,9 +23,16 @@ TIERS = {  # tier: the only folder that its tests lie in, where there is one
 MOST_WORKERS = 4  # each may have a ComfyUI of its own, with models
 
 
+def environment():
+    """With a place for compiled modules: tests start many processes, also where Python is told to leave none."""
+    variables = dict(os.environ, PYTHONPYCACHEPREFIX=str(run.ROOT / ".host" / "pycache"))
+    variables.pop("PYTHONDONTWRITEBYTECODE", None)
+    return variables
+
+
 def run_python(*command):
     """Exit code of a Python command. Ctrl-C has reached it too: it gets the time to stop its servers."""
-    with subprocess.Popen([sys.executable, *command]) as program:
+    with subprocess.Popen([sys.executable, *command], env=environment()) as program:
         while True:
             try:
                 return program.wait()

@@ -9,6 +9,7 @@ Tests run in one process, or side by side in several (`-n 2`), one torch thread 
 imported where it is needed: the process that only hands tests out needs none of it, and the core tier torch alone.
 """
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -63,6 +64,12 @@ def pytest_collection_modifyitems(items):
         if tier(item) in lacking:
             item.add_marker(pytest.mark.skip(reason=lacking[tier(item)]))
     items.sort(key=lambda item: TIERS.index(tier(item)))
+
+
+def pytest_collection_finish():
+    """Keep what is imported out of garbage collections: the host makes one whenever a test has dropped a model."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)
