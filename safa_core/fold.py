@@ -27,6 +27,11 @@ def on_axes(weights: torch.Tensor, ndim: int, axis: int) -> torch.Tensor:
     return (weights if rows < axis else weights.T).reshape(shape)
 
 
+def stack_views(beside: torch.Tensor, axis: int, views: int) -> torch.Tensor:
+    """Views side by side [B, C, ..., views * view] as one batch [views * B, C, ..., view], a view's B together."""
+    return beside.unflatten(axis, (views, -1)).movedim(axis, 0).flatten(0, 1)
+
+
 class ViewFold:
     """Gathers views side by side and joins them by weights, `canvas = sum_i F_i^-1(W_i * view_i)` (Eq. 4).
 

@@ -16,6 +16,7 @@ from ...safa_core import Join
 from ..canvas import Canvas, Guide, check_single
 from ..errors import named
 from .joint_run import JointRun
+from .other_nodes import UNFIT, CallerError, culprit
 from .reference import NoReference, Reference
 from .schedule import place_in_schedule
 from .start import StageMemory, Start
@@ -148,7 +149,6 @@ class JointPatch:
         reference = self._make_reference(start)
         run = self.run_type(self.canvas, self.join, reference, start, self.who)
         model_options[KEY] = run
-        reference.tie_before_cfg(model_options)
 
         def on_step(step: int, denoised: torch.Tensor, x: torch.Tensor, total: int) -> None:
             run.calls.called_back()
@@ -160,12 +160,27 @@ class JointPatch:
             if options is not None:
                 sampler.extra_options = reference.tied_options(options)
             state = executor(guider, sigmas, extra_args, on_step, *reference.inputs, *args, **kwargs)
+        except UNFIT as error:
+            raise self._explain(error, model_options, run) from error
         finally:
+            run.close()
             if options is not None:
                 sampler.extra_options = options
         run.watch.check(wait=True)
         self.reference = reference.end(state)
         return reference.crop(state)
+
+    def _explain(self, error: Exception, model_options: dict, run: JointRun) -> Exception:
+        """One sentence for an error that came out of another node's function on this model, else the error itself."""
+        function = None if str(error).startswith(self.who) else culprit(error, model_options)
+        if function is None:
+            return CallerError(f"{self.who}: {error}.") if isinstance(error, CallerError) else error
+        reason = f"{type(error).__name__}: " if not isinstance(error, ValueError) else ""
+        return ValueError(
+            f"{self.who}: {function}, which another node has put on this model, failed at step "
+            f"{run.calls.callbacks + 1} ({reason}{error}); it may be made for one picture of the canvas's size, while "
+            "the model runs on a batch of views: leave that node out, or use it without SaFa."
+        )
 
     def _make_reference(self, start: Start) -> Reference | NoReference:
         if self.guide is None:
@@ -184,7 +199,7 @@ class JointPatch:
         run = (model_options or {}).get(KEY)
         if run is None:
             return executor(x, timestep, model_options, seed)
-        return run.leave(executor(run.enter(x, timestep), timestep, model_options, seed))
+        return run.predict(executor, x, timestep, model_options or {}, seed)
 
     def calc_cond_batch(
         self,

@@ -22,8 +22,8 @@ from ..canvas import Canvas
 from ..errors import named
 from ..node_text import show_preview
 from ..sockets import CATEGORY, SaFaPlan
+from .regions import SPAN
 from .timeline_picture import timeline_picture
-from .view_conds import SPAN
 
 Conditioning = list[list[Any]]  # the host's: pairs of tokens and further values
 

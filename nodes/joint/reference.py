@@ -4,24 +4,65 @@ The sampler's state is [canvas | reference] along the long axis. Guided places a
 first step, in every prediction and in injected noise: then any sampler keeps them equal, and nothing is written into
 its state (but where a sampler adds noise that cannot be tied). Algorithm 1's J_T is not tied, so the first model call
 sees the canvas as it was.
+
+Guiders and other nodes' guidance functions see the canvas alone, and then the reference alone.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
 import comfy.model_management
-from comfy.model_patcher import set_model_options_pre_cfg_function
 
 from ...safa_core.fold import on_axes
 from ..canvas import Canvas, Guide
 from .injected_noise import TiedNoise, host_noise_sampler, takes_noise_sampler
+from .other_nodes import GUIDANCE, UNFIT, culprit
+from .picture_seeds import picture_noise
 from .schedule import GuidedCalls, early_steps, moves_on_its_own, sampler_name
 from .start import StageMemory, Start
 
 REFERENCE_SEED = 0x5AFA  # the reference's noise: the user's seed, another stream
+CACHE = "easycache"  # of the host's transformer_options: EasyCache's or LazyCache's
+AFTER_CFG = "sampler_post_cfg_function"  # of the host's model_options
+
+Guidance = Callable[[torch.Tensor, dict], torch.Tensor]  # guided prediction of a latent, under model_options
+
+
+@dataclass
+class Call:
+    """One model call of the sampler's, in its two parts.
+
+    state, canvas, reference: x whole and in parts.
+    options: the model_options of this very call; functions that predict something else bring their own.
+    runs:    whether the reference is predicted too.
+    of_reference: whether the guider predicts the reference now.
+    """
+
+    state: torch.Tensor
+    canvas: torch.Tensor
+    reference: torch.Tensor
+    options: dict
+    runs: bool
+    of_reference: bool = False
+    _kept: dict[tuple, list] = field(default_factory=dict)
+
+    def keep(self, model: Any, conds: Sequence, outs: list[torch.Tensor | None]) -> None:
+        """Keep the reference's predictions by lists of conds, made together with the views'."""
+        self._kept[_key(model, conds)] = outs
+
+    def kept(self, model: Any, conds: Sequence) -> list[torch.Tensor | None] | None:
+        """What `keep` was given for these lists, or None."""
+        return self._kept.get(_key(model, conds))
+
+
+def _key(model: Any, conds: Sequence) -> tuple:
+    return (id(model), *(None if c is None else tuple(map(id, c)) for c in conds))
 
 
 class NoReference:
@@ -29,6 +70,7 @@ class NoReference:
 
     windows = 0
     runs = False
+    call: Call
 
     def __init__(self, start: Start):
         self.inputs = start.inputs
@@ -37,18 +79,13 @@ class NoReference:
     def crop(self, state: torch.Tensor) -> torch.Tensor:
         return state
 
-    def join(self, i: int, canvas: torch.Tensor, reference: torch.Tensor | None) -> torch.Tensor:
-        return canvas
-
     def enter(self, x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         self.calls.enter(sigma)
         return x
 
-    def leave(self, denoised: torch.Tensor) -> torch.Tensor:
-        return denoised
-
-    def tie_before_cfg(self, model_options: dict) -> None:
-        pass
+    def predict(self, guide: Guidance, x: torch.Tensor, model_options: dict) -> torch.Tensor:
+        self.call = Call(x, x, x, model_options, False)
+        return guide(x, model_options)
 
     def tied_options(self, options: dict) -> dict:
         return options
@@ -72,6 +109,7 @@ class Reference:
     """
 
     windows = 1
+    call: Call
 
     def __init__(self, guide: Guide, canvas: Canvas, start: Start, memory: StageMemory, who: str, finish: bool = False):
         noise, plan = start.noise, canvas.plan
@@ -87,7 +125,9 @@ class Reference:
         self.calls = GuidedCalls(start.sampler, start.sigmas, steps)
         self.guided = False
         self.warned = False
-        self.last: dict[int, torch.Tensor] = {}
+        self.plain = False
+        self.caches = Caches(start.guider.inner_model.model_sampling)
+        self.last: dict[str, torch.Tensor] = {}  # the reference's last prediction, and what it was guided from
         self._begin(guide, plan.indices(0).to(noise.device))
 
     # ---- Before the sampling ----
@@ -115,8 +155,8 @@ class Reference:
         self._first_x = self._x(*(tied if carried is not None else loose)), self._x(*tied)
 
     def _noise(self, window: torch.Tensor) -> torch.Tensor:
-        generator = torch.Generator().manual_seed(((self.start.seed or 0) + REFERENCE_SEED) % 2**63)
-        return torch.randn(window.shape, generator=generator).to(self.start.noise)
+        noise = picture_noise(self.start.noise, window.shape, self.start.seed or 0, REFERENCE_SEED)
+        return noise.to(self.start.noise)
 
     def _users_latent(self, guide: Guide, window: torch.Tensor) -> torch.Tensor:
         """The guide's latent in the model's scale; refuses one that is not one view (ValueError)."""
@@ -188,26 +228,66 @@ class Reference:
             self.warned = True
             x.copy_(self.tie(x))
 
-    def join(self, i: int, canvas: torch.Tensor, reference: torch.Tensor | None) -> torch.Tensor:
-        """The state of the predictions by the i-th list of conds; without a new one of the reference its last."""
-        if reference is not None:
-            self.last[i] = reference
-        elif i not in self.last:
-            self.last[i] = torch.zeros_like(self.crop_reference(self.inputs[0]))
-        state = self.append(canvas, self.last[i])
-        return self.tie(state) if self.guided else state
+    def predict(self, guide: Guidance, x: torch.Tensor, model_options: dict) -> torch.Tensor:
+        """The guided prediction of a state, tied while guided."""
+        options, of_sampler = self._split_functions(model_options)
+        seen: list[dict] = []  # what the guidance of this call ended with
 
-    def tie_before_cfg(self, model_options: dict) -> None:
-        """Tie after other nodes' pre-CFG functions: CFG++ samplers use the prediction without the prompt by itself."""
+        def note(args: dict) -> torch.Tensor:
+            seen.append(args)
+            return args["denoised"]
 
-        def before_cfg(args: dict) -> list[torch.Tensor]:
-            return [self.tie(out) for out in args["conds_out"]] if self.guided else args["conds_out"]
+        if of_sampler:
+            options = {**options, AFTER_CFG: [*options.get(AFTER_CFG, []), note]}
+        canvas, reference = self.crop(x), self.crop_reference(x)
+        if not self.runs:
+            self.caches.end(options)
+        self.call = Call(x, canvas, reference, options, self.runs)
+        parts = {"denoised": guide(canvas, options)}
+        guided_from = seen.pop() if seen else None  # nothing where a cache has answered
+        parts.update(_tensors_like(canvas, guided_from))
+        if self.runs:
+            self.last = {"denoised": self._predict_alone(guide, reference)}
+            self.last.update(_tensors_like(reference, seen.pop() if seen else None))
+        nothing = torch.zeros_like(reference)
+        whole = {name: self.append(part, self.last.get(name, nothing)) for name, part in parts.items()}
+        if self.guided:
+            whole = {name: self.tie(state) for name, state in whole.items()}
+        denoised = whole["denoised"]
+        if guided_from is None:
+            return denoised
+        for function in of_sampler:
+            denoised = function({**guided_from, **whole, "input": x, "denoised": denoised})
+        return denoised
 
-        set_model_options_pre_cfg_function(model_options, before_cfg)
+    def _split_functions(self, model_options: dict) -> tuple[dict, list[Callable]]:
+        """The options without functions that the sampler added (CFG++), and those: they are made for the state."""
+        functions = model_options.get(AFTER_CFG, [])
+        of_users = self.start.guider.model_options.get(AFTER_CFG, [])
+        of_sampler = [f for f in functions if not any(f is known for known in of_users)]
+        if not of_sampler:
+            return model_options, []
+        return {**model_options, AFTER_CFG: [f for f in functions if f not in of_sampler]}, of_sampler
 
-    def leave(self, denoised: torch.Tensor) -> torch.Tensor:
-        """After CFG and post-CFG functions, which may have moved guided places."""
-        return self.tie(denoised) if self.guided else denoised
+    def _predict_alone(self, guide: Guidance, x: torch.Tensor) -> torch.Tensor:
+        """The guided prediction of the reference; with plain guidance where a function is made for the canvas."""
+        call = self.call
+        call.of_reference = True
+        call.options = self.caches.of_reference(call.options)
+        if not self.plain:
+            try:
+                return guide(x, call.options)
+            except UNFIT as error:
+                function = culprit(error, {name: call.options.get(name) for name in GUIDANCE})
+                if function is None:
+                    raise
+                self.plain = True
+                logging.warning(
+                    f"{self.who}: {function} cannot guide the reference, which is one view long, while it guides the "
+                    f"canvas ({error}); the reference is guided without it."
+                )
+        call.options = _without_users(call.options, self.start.guider.model_options)
+        return guide(x, call.options)
 
     def tied_options(self, options: dict) -> dict:
         """The sampler's options with its injected noise tied."""
@@ -231,3 +311,43 @@ class Reference:
             return None
         latent = self.model.process_latent_out(reference.float())
         return latent.to(comfy.model_management.intermediate_device())
+
+
+class Caches:
+    """The host's EasyCache and LazyCache beside a reference: they hold what they saw of one latent, or one batch."""
+
+    def __init__(self, model_sampling: Any):
+        self.model_sampling = model_sampling
+        self._own: Any = None
+        self._ended = False
+
+    def of_reference(self, options: dict) -> dict:
+        """Model options with a cache of the reference's own."""
+        options_of_network = options.get("transformer_options", {})
+        cache = options_of_network.get(CACHE)
+        if cache is None:
+            return options
+        if self._own is None:
+            self._own = cache.clone().prepare_timesteps(self.model_sampling)
+        return {**options, "transformer_options": {**options_of_network, CACHE: self._own}}
+
+    def end(self, options: dict) -> None:
+        """Once the reference has stopped, the network sees another batch."""
+        cache = options.get("transformer_options", {}).get(CACHE)
+        if not self._ended and hasattr(cache, "first_cond_uuid"):
+            cache.reset()
+        self._ended = True
+
+
+def _tensors_like(x: torch.Tensor, args: dict | None) -> dict[str, torch.Tensor]:
+    """What a guidance function was given that has the shape of x, but for x itself."""
+    tensors = {name: value for name, value in (args or {}).items() if isinstance(value, torch.Tensor)}
+    return {name: tensor for name, tensor in tensors.items() if tensor.shape == x.shape and name != "input"}
+
+
+def _without_users(options: dict, of_users: dict) -> dict:
+    """Options without the guidance functions that other nodes have put on the model."""
+    plain = {name: value for name, value in options.items() if name not in GUIDANCE}
+    known = of_users.get(AFTER_CFG, [])
+    plain[AFTER_CFG] = [f for f in options.get(AFTER_CFG, []) if not any(f is other for other in known)]
+    return plain

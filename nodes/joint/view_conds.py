@@ -1,28 +1,36 @@
-"""Conditioning per view, in the host's own terms: each cond once per view, with the view as its area.
+"""Conditioning for batches of windows: each cond of the host once, with all that lies on the canvas cut by one rule.
 
-Views (and the reference, last) stand side by side along the long axis. The host batches such conds by free memory,
-spreads them over GPUs, applies hooks and normalises regional masks within each view, all by itself.
+Windows whose conds are of one kind (the same shapes, areas, hooks, times, ...) run together; a prompt of its own for
+every view is then only a batch of prompts. Hooks, times, regional masks and defaults stay the host's.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
 
 import torch
 
-from comfy.conds import CONDNoiseShape
+from comfy.conds import CONDConstant, CONDList, CONDRegular
 from comfy.sampler_helpers import convert_cond
-from comfy.samplers import add_area_dims, encode_model_conds
 
-from ...safa_core import ViewPlan
-from .view_control import Places, ViewControl
-from .view_times import times_of_views
+from .regions import SPAN, area_rows, check_spans, in_span, mask_of, shifted_boxes, views_seen
+from .start import Start
+from .view_control import ViewControls, is_video
+from .view_encoding import ViewEncoding
+from .windows import Chosen, Windows, split_evenly
 
-SPAN = "safa_span"  # cond key: (first, last) canvas column, last excluded; views centred in it take the cond
 REFERENCE = "safa_reference"  # cond key: this cond is the reference's alone
-TIMES = "safa_times"  # cond key: `times_of_views`
 REFERENCE_CONTROL = "safa_reference_control"  # cond key: what the reference gets in place of the cond's control
+CUT = {"model_conds", "mask", "area", "gligen", SPAN, REFERENCE, REFERENCE_CONTROL}  # cond keys that `Piece` replaces
+OF_REFERENCE = CUT | {"default", "mask_strength"}  # and what would leave part of the reference without a prompt
+PLAIN = str | int | float | bool | None
+TOGETHER = 64  # more windows in one call make no model faster, but take memory
+
+CondLists = Sequence[list[dict] | None]
 
 
 def add_reference_prompt(conds: dict[str, list[dict]], prompt: list) -> None:
@@ -38,273 +46,236 @@ def add_reference_prompt(conds: dict[str, list[dict]], prompt: list) -> None:
     conds["positive"] = conds["positive"] + [{**c, REFERENCE: True, "control_apply_to_uncond": False} for c in entries]
 
 
-def size_to_views(
-    conds: dict[str, list[dict]],
-    model: torch.nn.Module,
-    device: torch.device,
-    noise: torch.Tensor,
-    latent: torch.Tensor,
-    mask: torch.Tensor | None,
-    seed: int | None,
-    plan: ViewPlan,
-    scale: float,
-) -> None:
-    """Encode conds again for one view's size (SDXL's width and height), keeping what belongs to canvas places.
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """One cond as one window gets it, not yet cut.
 
-    conds: the guider's processed conds by name, changed in place. noise, latent, mask: one view's.
-    scale: seconds (sound) or pixels per latent column.
+    cond:   what the host reads besides the below.
+    values: its model conds.
+    mask:   on the canvas, [b, ...], or None.
+    kind:   pieces of one kind can run as one cond.
     """
-    for name, processed in conds.items():
-        encode = _encoder(model, device, name, noise, latent, mask, seed)
-        sized = encode(processed)
-        encoded: dict[tuple, tuple[dict, list[dict]]] = {}
-        for whole, view in zip(processed, sized, strict=True):
-            times = times_of_views(whole, plan, scale, encode)
-            # to a positive with an area the host adds a negative that is a copy of it, but for what was encoded
-            origin = encoded.setdefault(tuple(map(id, whole["model_conds"].values())), (view["model_conds"], times))
-            view["model_conds"], view[TIMES] = origin
-            for key, value in whole["model_conds"].items():
-                if isinstance(value, CONDNoiseShape) and REFERENCE not in whole:
-                    view["model_conds"][key] = value
-        conds[name] = sized
+
+    cond: dict
+    values: dict[str, CONDRegular]
+    mask: torch.Tensor | None
+    kind: tuple
 
 
-def _encoder(
-    model: torch.nn.Module,
-    device: torch.device,
-    name: str,
-    noise: torch.Tensor,
-    latent: torch.Tensor,
-    mask: torch.Tensor | None,
-    seed: int | None,
-) -> Callable[[list[dict]], list[dict]]:
-    """The host's encoding of a list of conds for a sampling of this size."""
-
-    def encode(conds: list[dict]) -> list[dict]:
-        return encode_model_conds(
-            model.extra_conds,
-            conds[:],
-            noise,
-            device,
-            name,
-            latent_image=latent,
-            denoise_mask=mask,
-            seed=seed,
-            latent_shapes=[noise.shape],
-        )
-
-    return encode
+Pieces = list[list[Piece]]  # of every window, those of one list of conds in the list's order
 
 
-def _due(cond: dict, timestep: torch.Tensor) -> bool:
-    """Whether the host runs a cond at this sigma."""
-    return cond.get("timestep_end", 0.0) <= timestep[0] <= cond.get("timestep_start", torch.inf)
+@dataclass(frozen=True)
+class Group:
+    """Windows that run in one call of the host's, and their conds list by list."""
+
+    windows: Chosen
+    conds: list[list[dict] | None]
 
 
 class ViewConds:
-    """Turns the host's cond lists into lists for all views.
+    """Turns the host's lists of conds into lists for groups of windows.
 
-    plan:    ViewPlan.
-    dims:    the canvas latent's dimensions without batch and channels.
-    axis:    its long axis, counted in [B, C, ...].
-    columns: canvas column of every side-by-side column, the reference's (if any) taken from the first view.
-    who:     the node's name in messages.
+    windows: where the views lie. start: what the host hands to this sampling. scale: seconds or pixels per column.
     """
 
-    def __init__(self, plan: ViewPlan, dims: Sequence[int], axis: int, columns: torch.Tensor, who: str):
-        self.plan, self.dims, self.axis, self.columns, self.who = plan, tuple(dims), axis, columns, who
-        # uuid of a view's cond -> (uuid of the cond it was made of, view)
-        self.origins: dict[uuid.UUID, tuple[uuid.UUID, int]] = {}
-        self._lists: dict[tuple, tuple[list[dict], list[dict]]] = {}
-        self._controls: dict[int, ViewControl] = {}
-        self._places: Places = {}
+    def __init__(self, windows: Windows, start: Start, scale: float):
+        self.windows, self.device = windows, start.noise.device
+        self.encoding = ViewEncoding(windows, start, scale)
+        self.controls = ViewControls(windows)
+        # by the identity of lists and model; each keeps what its key names
+        self._pieces: dict[tuple, tuple[list[dict], Pieces]] = {}
+        self._groups: dict[tuple, tuple[list[Pieces | None], list[Group]]] = {}
 
-    def for_views(self, conds: list[dict] | None, with_reference: bool, timestep: torch.Tensor) -> list[dict] | None:
-        """The conds of one list (positive, negative, ...) for every view; made once per list.
+    # ---- Groups ----
 
-        timestep: [B], the sigma of this model call. Which conds are due at it decides what is left to the "default"
-        ones.
+    def groups(
+        self, model: torch.nn.Module, lists: CondLists, windows: Chosen, memory: float, most: int = TOGETHER
+    ) -> list[Group]:
+        """The calls for these windows, made once.
+
+        memory: bytes that are free. most: windows that one call may have.
         """
-        if conds is None:
-            return None
-        due = [c for c in conds if _due(c, timestep)] if any("default" in c for c in conds) else conds
-        key = (tuple(map(id, due)), with_reference)
-        if key not in self._lists:
-            if len(self._lists) > 32:  # a node that builds new conds every step
-                self._lists.clear()
-            self._check_spans([c for c in conds if REFERENCE not in c])
-            self._lists[key] = (due[:], self._build(due, with_reference))
-        return self._lists[key][1]
+        pieces = [None if c is None else self._pieces_of(model, c) for c in lists]
+        longest = sum(max(map(len, of_windows)) for of_windows in pieces if of_windows is not None)
+        fit = min(self._fitting(model, pieces, windows[0], memory), longest * len(windows))
+        key = (id(model), tuple(map(id, pieces)), windows, fit, most)
+        if key not in self._groups:
+            if len(self._groups) > 16:  # a node that builds new conds every step
+                self._groups.clear()
+            self._groups[key] = (pieces, list(self._build(model, pieces, windows, fit, most)))
+        return self._groups[key][1]
 
-    def _build(self, conds: list[dict], with_reference: bool) -> list[dict]:
+    def _fitting(self, model: torch.nn.Module, pieces: Sequence[Pieces | None], window: int, memory: float) -> int:
+        """How many windows fit, by the host's own measure for one cond each."""
+        counted: dict[str, list] = {}
+        for of_windows in pieces:
+            for piece in of_windows[window] if of_windows else ():
+                for name in piece.values.keys() & set(model.memory_usage_factor_conds):
+                    counted.setdefault(name, []).append(piece.values[name].size())
+        shape = [self.windows.batch, self.windows.channels, *self.windows.view_dims]
+        return max(1, int(memory / (1.5 * model.memory_required(shape, cond_shapes=counted))))
+
+    def _build(
+        self, model: torch.nn.Module, pieces: Sequence[Pieces | None], windows: Chosen, fit: int, most: int
+    ) -> Iterator[Group]:
+        alike: dict[tuple, list[int]] = {}
+        for i in windows:
+            kinds = tuple(None if of_windows is None else _kinds(of_windows[i]) for of_windows in pieces)
+            alike.setdefault(kinds, []).append(i)
+        for kinds, together in alike.items():
+            lanes = sum(len(of_list) for of_list in kinds if of_list is not None)
+            for part in split_evenly(together, fit, lanes, most):
+                yield Group(part, [p if p is None else self._conds_of(model, p, part) for p in pieces])
+
+    def _conds_of(self, model: torch.nn.Module, pieces: Pieces, windows: Chosen) -> list[dict]:
+        lanes = zip(*(pieces[i] for i in windows), strict=True)
+        return [self._join(model, lane, windows) for lane in lanes]
+
+    # ---- Pieces of every window ----
+
+    def _pieces_of(self, model: torch.nn.Module, conds: list[dict]) -> Pieces:
+        key = (id(model), *map(id, conds))
+        if key not in self._pieces:
+            if len(self._pieces) > 32:
+                self._pieces.clear()
+            self._pieces[key] = (conds[:], self._all_pieces(model, conds) if conds else self._no_pieces())
+        return self._pieces[key][1]
+
+    def _no_pieces(self) -> Pieces:
+        return [[] for _ in range(self.windows.reference + 1)]
+
+    def _all_pieces(self, model: torch.nn.Module, conds: list[dict]) -> Pieces:
+        plan, pieces = self.windows.plan, self._no_pieces()
+        on_canvas = [REFERENCE not in c for c in conds]
         canvas = [c for c in conds if REFERENCE not in c]
-        masks = [self._side_by_side_mask(c) for c in canvas]
-        self._fill_defaults(canvas, masks)
-        # the reference first: EasyCache goes by the last cond, and the reference runs only as long as it guides
-        out = [self._for_reference(c) for c in self._reference_conds(conds)] if with_reference else []
-        for cond, mask in zip(canvas, masks, strict=True):
-            placed = self._place(cond, mask)
-            seen = mask.unflatten(self.axis - 1, (-1, self.plan.view)).movedim(self.axis - 1, 0).flatten(1).any(1)
-            out += [self._for_view(placed, i) for i in range(len(self.plan)) if seen[i]]
-        return out
+        check_spans(canvas, plan)
+        encoded = dict(zip(map(id, conds), self.encoding.encode(model, conds, on_canvas), strict=True))
+        masks = {id(c): mask_of(c, self.windows, self.device) for c in canvas}
+        drawn = {key: mask for key, mask in masks.items() if mask is not None}
+        seen = dict(zip(drawn, views_seen(list(drawn.values()), self.windows), strict=True))
+        for cond in canvas:
+            shared: dict[int, Piece] = {}  # views with equal values share a piece
+            for i in range(len(plan)):
+                if in_span(cond, plan, i) and (id(cond) not in seen or seen[id(cond)][i]):
+                    values = encoded[id(cond)].of(i)
+                    pieces[i].append(self._piece(cond, values, masks[id(cond)], i, shared))
+        for cond in _of_reference(conds):
+            pieces[-1].append(self._reference_piece(cond, encoded[id(cond)].of(self.windows.reference)))
+        return pieces
 
-    def _in_span(self, cond: dict, i: int) -> bool:
-        """Whether view `i` is centred in the cond's span."""
-        if SPAN not in cond:
-            return True
-        first, last = cond[SPAN]
-        offset = self.plan.starts[i] + self.plan.view / 2 - first
-        return 0 <= (offset % self.plan.length if self.plan.loop else offset) < last - first
+    def _piece(self, cond: dict, values: dict, mask: torch.Tensor | None, i: int, shared: dict[int, Piece]) -> Piece:
+        if "gligen" not in cond and id(values) in shared:
+            return shared[id(values)]
+        kept = {key: value for key, value in cond.items() if key not in CUT}
+        area = None if "default" in cond else area_rows(cond, self.windows)
+        if area is not None:
+            kept["area"] = area
+        if "gligen" in cond:
+            kept["gligen"] = shifted_boxes(cond["gligen"], self.windows, i)
+        piece = Piece(kept, values, mask, (*self._kind(kept, values), i if self._alone(kept, values) else None))
+        shared[id(values)] = piece
+        return piece
 
-    def _check_spans(self, conds: list[dict]) -> None:
-        """Refuse spans that leave a view without any prompt (ValueError)."""
-        for i in range(len(self.plan)):
-            if conds and not any(self._in_span(c, i) for c in conds):
-                first = self.plan.starts[i]
-                raise ValueError(
-                    f"{self.who}: no prompt is for view {i + 1} of {len(self.plan)} (latent columns {first} to "
-                    f"{first + self.plan.view - 1}), whose middle lies in none of the prompts' spans; let the spans "
-                    "cover the canvas, or add a prompt without a span."
-                )
-
-    def _area(self, cond: dict) -> list[tuple[int, int]]:
-        """(first, last excluded) of the cond's area on the canvas, per dimension."""
-        if "area" not in cond:
-            return [(0, d) for d in self.dims]
-        area = add_area_dims(list(cond["area"]), len(self.dims))
-        sizes, offsets = area[: len(self.dims)], area[len(area) // 2 :]
-        box = [(o, min(o + s, d)) for s, o, d in zip(sizes, offsets, self.dims, strict=False)]
-        if any(first >= last for first, last in box):
-            raise ValueError(
-                f"{self.who}: a prompt's area begins at latent {list(offsets)}, outside the canvas of "
-                f"{list(self.dims)}; move the area or plan a larger canvas."
-            )
-        return box
-
-    def _side_by_side_mask(self, cond: dict) -> torch.Tensor:
-        """The cond's mask, area and span as one mask on all views, [b, ...side by side].
-
-        A view keeps the model's length, so an area that covers part of it masks the prediction instead of cutting
-        the view; the host's soft edge of 8 latents stays where the user drew the area.
-        """
-        device = self.columns.device
-        mask = cond["mask"] if "mask" in cond else torch.ones((1, *self.dims), device=device)
-        mask = mask.expand(-1, *self.dims)
-        if "area" in cond:
-            mask = mask * self._soft_area(cond, device)
-        mask = mask.index_select(self.axis - 1, self.columns[: len(self.plan) * self.plan.view])
-        return mask * self._span_mask(cond)
-
-    def _span_mask(self, cond: dict) -> torch.Tensor:
-        in_span = torch.tensor([self._in_span(cond, i) for i in range(len(self.plan))], device=self.columns.device)
-        shape = [-1 if d == self.axis - 2 else 1 for d in range(len(self.dims))]
-        return in_span.repeat_interleave(self.plan.view).reshape(shape)
-
-    def _soft_area(self, cond: dict, device: torch.device) -> torch.Tensor:
-        soft = torch.zeros(self.dims, device=device)
-        box = self._area(cond)
-        inside = torch.ones([last - first for first, last in box], device=device)
-        for d, (first, last) in enumerate(box):
-            if "mask" in cond:
-                break
-            edge = min(8, (last - first) // 4)
-            ramp = torch.arange(1, edge + 1, device=device) / max(edge, 1)
-            shape = [-1 if i == d else 1 for i in range(len(box))]
-            if first != 0:
-                inside.narrow(d, 0, edge).mul_(ramp.reshape(shape))
-            if last < self.dims[d]:
-                inside.narrow(d, last - first - edge, edge).mul_(ramp.flip(0).reshape(shape))
-        soft[tuple(slice(first, last) for first, last in box)] = inside
-        return soft
-
-    def _fill_defaults(self, conds: list[dict], masks: list[torch.Tensor]) -> None:
-        """Give the host's "default" conds the places that no other cond claims."""
-        if not any("default" in c for c in conds):
-            return
-        claimed = sum(
-            m * c.get("mask_strength", 1.0) * c.get("strength", 1.0)
-            for c, m in zip(conds, masks, strict=True)
-            if "default" not in c
-        )
-        for i, cond in enumerate(conds):
-            if "default" in cond:
-                masks[i] = torch.relu(1.0 - claimed) * self._span_mask(cond)
-                conds[i] = {k: v for k, v in cond.items() if k not in ("default", "mask_strength", "strength", "area")}
-
-    def _place(self, cond: dict, mask: torch.Tensor) -> dict:
-        """The cond laid out side by side; a view is then only an area of it."""
-        placed = {k: v for k, v in cond.items() if k not in ("area", SPAN)}
-        placed["safa_box"] = self._area(cond)
-        placed["mask"] = mask
-        placed["model_conds"] = {
-            k: CONDNoiseShape(self._side_by_side(v.cond)) if isinstance(v, CONDNoiseShape) else v
-            for k, v in cond["model_conds"].items()
-        }
-        return placed
-
-    def _side_by_side(self, noise_like: torch.Tensor) -> torch.Tensor:
-        """A canvas-sized or (a cond of the reference's own) view-sized tensor on all views."""
-        if noise_like.shape[self.axis] == self.plan.length:
-            return noise_like.index_select(self.axis, self.columns)
-        return noise_like.repeat([len(self.plan) + 1 if d == self.axis else 1 for d in range(noise_like.ndim)])
-
-    def _window(self, cond: dict, i: int, box: list[tuple[int, int]]) -> dict:
-        sizes, offsets = [b - a for a, b in box], [a for a, _ in box]
-        sizes[self.axis - 2], offsets[self.axis - 2] = self.plan.view, i * self.plan.view
-        # stable from step to step, and another one per view: caches such as EasyCache's key on it
-        name = uuid.uuid5(cond["uuid"], f"view {i}")
-        self.origins[name] = (cond["uuid"], i)
-        kept = {k: v for k, v in cond.items() if k not in ("safa_box", TIMES)}
-        return {**kept, "model_conds": self._timed(cond, i), "area": (*sizes, *offsets), "uuid": name}
-
-    def _timed(self, cond: dict, i: int) -> dict:
-        """The cond's model conds with what differs in view `i`; the reference's are the first view's."""
-        if not cond.get(TIMES):
-            return cond["model_conds"]
-        times = cond[TIMES][i % len(self.plan)].items()
-        return {**cond["model_conds"], **{k: v for k, v in times if not isinstance(v, CONDNoiseShape)}}
-
-    def _for_view(self, placed: dict, i: int) -> dict:
-        out = self._window(placed, i, placed["safa_box"])
-        if "control" in placed:
-            control = placed["control"]
-            if id(control) not in self._controls:
-                self._controls[id(control)] = ViewControl(control, self.plan, self.dims, self.axis, self._places)
-            self._places[out["uuid"]] = (i, out["area"])
-            out["control"] = self._controls[id(control)]
-        if "gligen" in placed:
-            out["gligen"] = self._shifted_boxes(placed["gligen"], i)
-        return out
-
-    def _shifted_boxes(self, gligen: tuple, i: int) -> tuple:
-        kind, model, boxes = gligen
-        if kind != "position":
-            return gligen
-        moved = []
-        for embedding, height, width, y, x in boxes:
-            size, at = [height, width], [y, x]
-            along = self.axis - len(self.dims)
-            start = (at[along] - self.plan.starts[i] + size[along]) % self.plan.length - size[along]
-            first, last = max(0, start), min(self.plan.view, start + size[along])
-            if first < last:
-                size[along], at[along] = last - first, first
-                moved.append((embedding, *size, *at))
-        return ("position", model, moved) if moved else ("empty", model, [])
-
-    def _reference_conds(self, conds: list[dict]) -> list[dict]:
-        """The conds of the reference: its own, else those that mean the whole canvas, else all of them."""
-        for_it = [c for c in conds if REFERENCE in c]
-        everywhere = [c for c in conds if not {SPAN, "area", "mask", "default"} & c.keys()]
-        return for_it or everywhere or conds
-
-    def _for_reference(self, cond: dict) -> dict:
-        mask = torch.ones((1, *self.dims), device=self.columns.device)
-        ones = mask.index_select(self.axis - 1, self.columns)
-        dropped = {"area", SPAN, REFERENCE, "default", "mask_strength"}
+    def _reference_piece(self, cond: dict, values: dict) -> Piece:
+        kept = {key: value for key, value in cond.items() if key not in OF_REFERENCE}
         if REFERENCE not in cond:  # a hint belongs to a place on the canvas
-            dropped |= {"control", "gligen"}
-        cond = {k: v for k, v in cond.items() if k not in dropped}
+            kept.pop("control", None)
+        elif "gligen" in cond:
+            kept["gligen"] = cond["gligen"]
         if REFERENCE_CONTROL in cond:
-            cond["control"] = cond.pop(REFERENCE_CONTROL)
-        placed = self._place(cond, ones)
-        return self._window(placed, len(self.plan), placed["safa_box"])
+            kept["control"] = cond[REFERENCE_CONTROL]
+        # a control of its own has a hint of one view's size, which nothing cuts
+        alone = self.windows.reference if "control" in kept or self._alone(kept, values) else None
+        return Piece(kept, values, None, (*self._kind(kept, values), alone))
+
+    def _alone(self, kept: dict, values: dict) -> bool:
+        """Whether a window must run by itself: where the batch is time, or boxes and frames are for one picture."""
+        position = kept.get("gligen", ("",))[0] == "position"
+        return position or "num_video_frames" in values or ("control" in kept and is_video(kept["control"]))
+
+    def _kind(self, kept: dict, values: dict) -> tuple:
+        """What pieces of one batch have in common: the shapes of their values, and what the host reads besides."""
+        shapes = frozenset((name, *self._shapes(value)) for name, value in values.items())
+        read = {key: _plain(value) for key, value in kept.items() if isinstance(value, PLAIN)}
+        objects = {key: id(kept[key]) for key in ("control", "hooks") if key in kept}
+        return (shapes, frozenset(read.items()), frozenset(objects.items()), kept.get("area"), "gligen" in kept)
+
+    def _shapes(self, value: CONDRegular) -> tuple:
+        if isinstance(value, CONDConstant):
+            return (_plain(value.cond),)
+        if isinstance(value, CONDList):
+            return tuple(self._shape(part, self.windows.zoom_of(part)) for part in value.cond)
+        return (type(value), self._shape(value.cond, self.encoding.zoom_of(value)))
+
+    def _shape(self, tensor: torch.Tensor, zoom: int | None) -> tuple:
+        """Shape and type of a tensor once it is cut."""
+        shape = [tensor.dtype, *tensor.shape[1:]]
+        if zoom is not None:
+            shape[self.windows.from_end] = self.windows.plan.view * zoom
+        return tuple(shape)
+
+    # ---- One cond for the windows of a group ----
+
+    def _join(self, model: torch.nn.Module, pieces: tuple[Piece, ...], windows: Chosen) -> dict:
+        """The host's cond for a batch of windows, each with its piece."""
+        cond = dict(pieces[0].cond)
+        # stable from step to step, and another one per group: caches such as EasyCache's key on it
+        texts = dict.fromkeys(str(piece.cond["uuid"]) for piece in pieces)
+        cond["uuid"] = uuid.uuid5(pieces[0].cond["uuid"], f"{windows} {' '.join(texts)}")
+        cond["model_conds"] = {
+            name: self._join_values([piece.values[name] for piece in pieces], windows) for name in pieces[0].values
+        }
+        if any(piece.mask is not None for piece in pieces):
+            everywhere = torch.ones((1, *self.windows.view_dims), device=self.device)
+            masks = [everywhere if piece.mask is None else piece.mask for piece in pieces]
+            cond["mask"] = self._join_tensors(masks, windows, lambda mask: None if mask is everywhere else 1)
+        if "control" in cond and windows != (self.windows.reference,):
+            cond["control"] = self.controls.for_windows(model, cond["control"], windows)
+        return cond
+
+    def _join_values(self, values: list[CONDRegular], windows: Chosen) -> CONDRegular:
+        first = values[0]
+        if isinstance(first, CONDConstant):
+            return first
+        if isinstance(first, CONDList):
+            parts = zip(*(value.cond for value in values), strict=True)
+            return first._copy_with([self._join_tensors(list(part), windows, self.windows.zoom_of) for part in parts])
+        zooms = {id(value.cond): self.encoding.zoom_of(value) for value in values}
+        tensors = [value.cond for value in values]
+        return first._copy_with(self._join_tensors(tensors, windows, lambda tensor: zooms[id(tensor)]))
+
+    def _join_tensors(
+        self, tensors: list[torch.Tensor], windows: Chosen, zoom_of: Callable[[torch.Tensor], int | None]
+    ) -> torch.Tensor:
+        """[windows * B, ...]: each window's piece of its tensor; what is the same everywhere stays as it is."""
+        alone, parts, done = len(windows) == 1, [], 0
+        for _, run in groupby(tensors, id):
+            same = list(run)
+            zoom, count = zoom_of(same[0]), len(same)
+            if zoom is not None:
+                parts.append(self.windows.cut(same[0], windows[done : done + count], zoom, alone))
+            elif count == len(windows):
+                return self.windows.fit(same[0], alone)
+            else:
+                parts.append(self.windows.repeat(same[0], count))
+            done += count
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+
+def _kinds(pieces: list[Piece]) -> tuple:
+    return tuple(piece.kind for piece in pieces)
+
+
+def _of_reference(conds: list[dict]) -> list[dict]:
+    """The conds of the reference: its own, else those that mean the whole canvas, else all of them."""
+    for_it = [c for c in conds if REFERENCE in c]
+    everywhere = [c for c in conds if not {SPAN, "area", "mask", "default"} & c.keys()]
+    return for_it or everywhere or conds
+
+
+def _plain(value: Any) -> Any:
+    """What tells values of conds apart: themselves where they are plain, else which object they are."""
+    if isinstance(value, list | tuple):
+        return tuple(map(_plain, value))
+    return value if isinstance(value, PLAIN) else id(value)

@@ -1,77 +1,103 @@
-"""ControlNet hints per view: the host would give every view the centre of the whole hint."""
+"""ControlNet hints per window: the host would give every window the centre of the whole hint.
+
+Each group of windows gets a copy of the control, by the host's own `copy`, whose hint is a batch of pieces.
+"""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 
 import comfy.utils
-from comfy.controlnet import ControlBase, broadcast_image_to
+from comfy.controlnet import ControlBase, ControlLora
 
-from ...safa_core import ViewPlan
-
-Places = dict[Any, tuple[int, tuple[int, ...]]]  # cond's uuid -> (view, area in the host's form)
+from .windows import Chosen, Windows
 
 
-class ViewControl:
-    """A host control that gives each view its own piece of the hint (and of its mask); chained controls too.
+class ViewControls:
+    """The controls of one sampling, copied for groups of windows; the weights are shared and the user's stay as are."""
 
-    It stands in for the control in the conds of all views, so that the host still runs views together. The weights
-    are shared, and nothing of the control changes.
+    def __init__(self, windows: Windows):
+        self.windows = windows
+        self._copies: dict[tuple[int, Chosen], tuple[ControlBase, ControlBase]] = {}
+        self._hints: dict[int, list[torch.Tensor]] = {}
 
-    control: comfy.controlnet.ControlBase, already prepared for the run. dims: canvas latent size. axis: long axis in
-    [B, C, ...]. places: filled by the caller, (view, area in the host's form) of every cond by its uuid.
-    """
+    def for_windows(self, model: torch.nn.Module, control: ControlBase, windows: Chosen) -> ControlBase:
+        """The control with the hints of these windows, ready to run on the model."""
+        key = id(control), windows
+        if key not in self._copies:
+            self._copies[key] = control, self._copy(model, control, windows)
+        return self._copies[key][1]
 
-    def __init__(self, control: ControlBase, plan: ViewPlan, dims: Sequence[int], axis: int, places: Places):
-        self.control, self.plan, self.places = control, plan, places
-        self.axis = axis - len(dims) - 2  # from the end, as hints have no time
-        self.hints = {id(c): _canvas_hints(c, dims) for c in _chain(control)}
-        self.batches: dict[tuple, ControlBase] = {}
-        self.on_device = {d: ViewControl(c, plan, dims, axis, places) for d, c in control.multigpu_clones.items()}
+    def close(self) -> None:
+        """Let go of what the copies made for their run."""
+        for _, copy in self._copies.values():
+            copy.cleanup()
+        self._copies.clear()
 
-    def get_instance_for_device(self, device: torch.device) -> ViewControl:
-        return self.on_device.get(device, self)
-
-    def get_control(
-        self, x_noisy: torch.Tensor, t: torch.Tensor, cond: Any, batched_number: int, transformer_options: dict
-    ) -> Any:
-        """The host's call for a batch of conds, whose uuids lead to their views."""
-        places = tuple(self.places[u] for u in transformer_options["uuids"])
-        each = x_noisy.shape[0] // batched_number
-        if (places, each) not in self.batches:
-            if len(self.batches) > 2 * len(self.plan):  # free memory changes, and with it what the host runs together
-                self.batches.clear()
-            self.batches[places, each] = self._cut(self.control, places, each)
-        return self.batches[places, each].get_control(x_noisy, t, cond, batched_number, transformer_options)
-
-    def _cut(self, control: ControlBase, places: tuple, each: int) -> ControlBase:
-        """A copy of the control with the hints of these places, `each` times."""
-        cut = copy.copy(control)
-        (hint, *extra), ratio = self.hints[id(control)]
-        cut.cond_hint_original = None if hint is None else self._pieces(hint, ratio, places, each)
-        cut.extra_concat_orig = [self._pieces(e, ratio, places, each) for e in extra]
-        cut.cond_hint = None
-        if hasattr(cut, "control_input"):  # T2I adapters keep their output for the whole run
-            cut.control_input = None
-        cut.multigpu_clones = {}
+    def _copy(self, model: torch.nn.Module, control: ControlBase, windows: Chosen) -> ControlBase:
+        copy, alone = control.copy(), len(windows) == 1
+        if isinstance(control, ControlLora):  # its pre_run builds a network; copies share the one there is
+            vars(copy).update({k: v for k, v in vars(control).items() if k not in vars(copy) or k == "timestep_range"})
+        else:
+            copy.pre_run(model, model.model_sampling.percent_to_sigma)
+        pixels = _pixels(control)
+        hint, *extra = (
+            h if h is None else self.windows.cut(h, windows, pixels, alone) for h in self._on_canvas(control)
+        )
+        copy.cond_hint_original, copy.extra_concat_orig = hint, extra
+        if control.vae is not None and not alone:
+            copy.vae = PieceByPiece(control.vae)
+        of_device = {p.load_device: p.model for p in model.current_patcher.get_additional_models_with_key("multigpu")}
+        for device, clone in control.multigpu_clones.items():
+            copy.multigpu_clones[device] = self._copy(of_device.get(device, model), clone, windows)
         if control.previous_controlnet is not None:
-            cut.previous_controlnet = self._cut(control.previous_controlnet, places, each)
-        return cut
+            copy.set_previous_controlnet(self._copy(model, control.previous_controlnet, windows))
+        return copy
 
-    def _pieces(self, hint: torch.Tensor, ratio: int, places: tuple, each: int) -> torch.Tensor:
-        pieces = []
-        for view, area in places:
-            columns = self.plan.starts[view] * ratio + torch.arange(self.plan.view * ratio)
-            piece = hint.index_select(self.axis, (columns % (self.plan.length * ratio)).to(hint.device))
-            across = -3 - self.axis
-            size, offset = area[: len(area) // 2][across], area[len(area) // 2 :][across]
-            piece = piece.narrow(across, offset * ratio, size * ratio)
-            pieces.append(piece.expand(each, -1, -1, -1) if len(piece) == 1 else broadcast_image_to(piece, each, 1))
-        return torch.cat(pieces)
+    def _on_canvas(self, control: ControlBase) -> list[torch.Tensor]:
+        """The control's hint and what is concatenated to it, at the canvas's size in pixels."""
+        if id(control) not in self._hints:
+            height, width = (size * _pixels(control) for size in self.windows.dims[-2:])
+            self._hints[id(control)] = [
+                h if h is None else comfy.utils.common_upscale(h, width, height, control.upscale_algorithm, "center")
+                for h in (control.cond_hint_original, *control.extra_concat_orig)
+            ]
+        return self._hints[id(control)]
+
+
+class PieceByPiece:
+    """A VAE that encodes the pictures of a batch one by one: one for video would take them for frames."""
+
+    def __init__(self, vae: Any):
+        self.vae = vae
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.vae, name)
+
+    def encode(self, pictures: torch.Tensor) -> torch.Tensor:
+        """IMAGE [N, H, W, C] -> latents [N, ...]."""
+        return torch.cat([self.vae.encode(picture) for picture in pictures.split(1)])
+
+
+def _pixels(control: ControlBase) -> int:
+    """Hint pixels per latent."""
+    ratio = control.compression_ratio
+    return ratio if control.vae is None else ratio * control.vae.spacial_compression_encode()
+
+
+def is_video(control: ControlBase) -> bool:
+    """Whether the hint of a control, or of one before it, is a video: the host encodes its pictures as frames."""
+    return any(
+        c.vae is not None
+        and getattr(c.vae, "latent_dim", 2) == 3
+        and not getattr(c.vae, "not_video", False)
+        and c.cond_hint_original is not None
+        and len(c.cond_hint_original) > 1
+        for c in _chain(control)
+    )
 
 
 def _chain(control: ControlBase | None) -> Iterator[ControlBase]:
@@ -79,17 +105,3 @@ def _chain(control: ControlBase | None) -> Iterator[ControlBase]:
     while control is not None:
         yield control
         control = control.previous_controlnet
-
-
-def _canvas_hints(control: ControlBase, dims: Sequence[int]) -> tuple[list[torch.Tensor], int]:
-    """The control's hint and what is concatenated to it, at the canvas's size in pixels; and the pixels per latent."""
-    ratio = control.compression_ratio
-    if control.vae is not None:
-        ratio *= control.vae.spacial_compression_encode()
-    hints = [control.cond_hint_original, *control.extra_concat_orig]
-    width, height = dims[-1] * ratio, dims[-2] * ratio
-    sized = [
-        h if h is None else comfy.utils.common_upscale(h, width, height, control.upscale_algorithm, "center")
-        for h in hints
-    ]
-    return sized, ratio

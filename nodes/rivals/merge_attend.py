@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable
 from typing import Any
-from uuid import UUID
 
 import torch
 
@@ -15,7 +13,7 @@ from comfy.patcher_extension import WrapperExecutor, WrappersMP
 from comfy.samplers import CFGGuider
 from comfy_api.latest import io
 
-from ...safa_core.methods.merge_attend import canvases, is_aligned, nearest_aligned
+from ...safa_core.methods.merge_attend import is_aligned, nearest_aligned
 from ..canvas import Canvas
 from ..errors import named
 from ..joint.joint_run import JointRun
@@ -203,62 +201,41 @@ class MergeRun:
     def __init__(self, canvas: Canvas, calls: GuidedCalls):
         self.canvas, self.calls = canvas, calls
         self.merging = False
-        self.origins: Mapping[UUID, tuple[UUID, int]] = {}
+        self.joint: JointRun | None = None
 
     def enter(self, sigma: torch.Tensor, joint: JointRun) -> None:
         """Before the sampler's model call; joint: the run that cuts this canvas."""
         self.merging = self.calls.enter(sigma)
-        self.origins = joint.views_of_conds.origins
+        self.joint = joint
+        joint.most = len(self.canvas.plan) + 1
 
     def find_views(self, x: torch.Tensor, options: dict) -> MergedBatch | None:
         """Which items are which view in a model call with x [B, C, ...]; None for a single view, with none to merge.
 
-        Refuses a call that lacks views of a prompt (ValueError): merging some of them would be another method.
+        Refuses a call that lacks views (ValueError): merging some of them would be another method.
         """
         views = len(self.canvas.plan)
-        if views == 1:
+        windows = self.joint.running if self.joint is not None else ()
+        if views == 1 or windows == (views,):  # the reference by itself
             return None
-        prompts = list(zip(options["cond_or_uncond"], options["uuids"], strict=True))
-        try:
-            chunks = [(which, *self.origins[uuid]) for which, uuid in prompts]
-            chunks_of_canvases = tuple(map(tuple, canvases(chunks, views)))
-        except (KeyError, ValueError) as error:
-            if prompts_share_views(self.origins.values(), views):
-                raise ValueError(
-                    f"{NAME}: some prompts are for parts of the canvas (masks, areas, or a timeline that blends by "
-                    "columns), but merging needs prompts for the whole canvas or one for each view; set `blend` of "
-                    "Prompt Timeline to views, or use prompts without masks and areas."
-                ) from error
+        if not set(windows) >= set(range(views)):
             raise ValueError(
-                f"{NAME}: the host ran {len(prompts)} windows in one batch, but merging needs all {views} views of "
-                "each prompt in it; free memory or plan fewer views (a lower overlap, a shorter canvas), use one GPU, "
-                "and use prompts of one text length in a timeline."
-            ) from error
+                f"{NAME}: one call of the model has {len(windows)} windows, but merging needs all {views} views in it; "
+                "free memory or plan fewer views (a lower overlap, a shorter canvas); with prompts for parts of the "
+                "canvas (masks, areas, a timeline that blends by columns) set `blend` of Prompt Timeline to views, or "
+                "use prompts of one length without masks and areas."
+            )
+        conds = len(options["cond_or_uncond"])
         return MergedBatch(
             plan=self.canvas.plan,
             axis=self.canvas.axis_in(x) - 2,
             size=tuple(x.shape[2:]),
-            canvases=chunks_of_canvases,
-            chunks=len(prompts),
-            batch=len(x) // len(prompts),
+            conds=conds,
+            windows=len(windows),
+            batch=len(x) // (conds * len(windows)),
             merging=self.merging,
             device=x.device,
         )
-
-
-def prompts_share_views(origins: Iterable[tuple[Hashable, int]], views: int) -> bool:
-    """Whether prompts that miss some views do not share all of them out: some view has more or fewer than others.
-
-    origins: (prompt, view) of everything that the run has for the model; the view `views` is the reference.
-    """
-    views_of: dict[Hashable, set[int]] = {}
-    for prompt, view in set(origins):
-        views_of.setdefault(prompt, set()).add(view)
-    counts: Counter[int] = Counter()
-    for seen in views_of.values():
-        if not seen >= set(range(views)):
-            counts.update(seen - {views})
-    return bool(counts) and (len(counts) < views or len(set(counts.values())) > 1)
 
 
 def _choose_processors(layers: dict[str, torch.nn.Module], x: torch.Tensor, options: dict) -> dict[str, Processor]:

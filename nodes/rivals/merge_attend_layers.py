@@ -29,9 +29,8 @@ class MergedBatch:
 
     plan:     ViewPlan in latent columns. axis: the long one of a latent's two, 0 or 1.
     size:     a view's latent [rows, columns].
-    canvases: for every canvas in the call the chunk of each view (`safa_core.methods.merge_attend.canvases`).
-    chunks:   how many the host put into the call, of `batch` items each. Those in no canvas (the reference) are
-              attended to as always.
+    conds:    how many conds (prompts) the host put into the call. windows: of each, the views first, then what is in
+              no canvas (the reference), which is attended to as always. batch: pictures of each window.
     merging:  whether self-attention merges at this step; queries of cross-attention always do.
     device:   where the model runs.
     """
@@ -39,24 +38,32 @@ class MergedBatch:
     plan: ViewPlan
     axis: int
     size: tuple[int, int]
-    canvases: tuple[tuple[int, ...], ...]
-    chunks: int
+    conds: int
+    windows: int
     batch: int
     merging: bool
     device: torch.device
 
     @cached_property
-    def views(self) -> torch.Tensor:
-        """Items of each view: [views, canvases * batch], int64."""
-        first = torch.tensor(self.canvases).T.unsqueeze(2) * self.batch
-        return (first + torch.arange(self.batch)).flatten(1).to(self.device)
+    def _items(self) -> torch.Tensor:
+        """Number of every item: [windows, conds * batch], int64."""
+        shape = (self.conds, self.windows, self.batch)
+        return (
+            torch.arange(self.conds * self.windows * self.batch, device=self.device)
+            .reshape(shape)
+            .movedim(1, 0)
+            .flatten(1)
+        )
 
-    @cached_property
+    @property
+    def views(self) -> torch.Tensor:
+        """Items of each view: [views, conds * batch], int64."""
+        return self._items[: len(self.plan)]
+
+    @property
     def others(self) -> torch.Tensor:
         """Items of no canvas: [n], int64."""
-        free = torch.ones(self.chunks * self.batch, dtype=torch.bool, device=self.device)
-        free[self.views.flatten()] = False
-        return free.nonzero().flatten()
+        return self._items[len(self.plan) :].flatten()
 
     def canvas_tokens(self, grid: tuple[int, int], like: torch.Tensor) -> CanvasTokens:
         """Merging at a level of the network that has this grid of tokens per view; ValueError where views split one."""
@@ -68,12 +75,12 @@ class MergedBatch:
         return _canvas_tokens(self.plan, factor, grid, self.axis, like.device, like.dtype)
 
     def split_views(self, items: torch.Tensor) -> torch.Tensor:
-        """[items, ...] -> [views, canvases * batch, ...]."""
+        """[items, ...] -> [views, conds * batch, ...]."""
         return items[self.views]
 
     def join_views(self, views: torch.Tensor, others: torch.Tensor | None) -> torch.Tensor:
         """The inverse of `split_views`, with the items that belong to no canvas, if any."""
-        out = views.new_empty(self.chunks * self.batch, *views.shape[2:])
+        out = views.new_empty(self._items.numel(), *views.shape[2:])
         out[self.views.flatten()] = views.flatten(0, 1)
         if others is not None:
             out[self.others] = others
@@ -81,8 +88,8 @@ class MergedBatch:
 
     def average_views(self, items: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
         """Tokens [items, n, C] after merging and cutting out again: each view has its share of the canvas's mean."""
-        if len(items) != self.chunks * self.batch:
-            raise ValueError(f"Expected {self.chunks * self.batch} items in an attention layer, got {len(items)}.")
+        if len(items) != self._items.numel():
+            raise ValueError(f"Expected {self._items.numel()} items in an attention layer, got {len(items)}.")
         tokens = self.canvas_tokens(grid, items)
         views = tokens.crop(tokens.merge(self.split_views(items)))
         return self.join_views(views, items[self.others] if len(self.others) else None)

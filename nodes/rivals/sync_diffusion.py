@@ -7,7 +7,6 @@ from functools import cached_property
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 import comfy.k_diffusion.sampling
 import comfy.model_management
@@ -25,6 +24,8 @@ from ..errors import named
 from ..joint.joint_run import JointRun
 from ..joint.patch import KEY, JointPatch
 from ..joint.schedule import sampler_name
+from ..joint.view_conds import CondLists
+from ..joint.windows import Chosen
 from ..mel_vae import vae_kind
 from ..sockets import CATEGORY, SaFaPlan
 from .attention_swap import METHOD
@@ -82,31 +83,24 @@ class SyncRun(JointRun):
         self,
         executor: Callable,
         model: torch.nn.Module,
-        conds: list[list[dict] | None],
+        conds: CondLists,
         x: torch.Tensor,
         timestep: torch.Tensor,
         model_options: dict,
     ) -> list[torch.Tensor]:
-        """The host's batch over all views, shifted while there is a `shift`; or over the one view that is alone."""
+        """The host's batch over all views; or over the one view that is alone, x."""
         if self.alone is None:
+            return super().calc_cond_batch(executor, model, conds, x, timestep, model_options)
+        (group,) = self.groups(model, conds, (self.alone,), model_options)
+        return self.run(executor, group, model, x, timestep, model_options)
 
-            def shifted(model: Any, conds: list, views: torch.Tensor, *args: Any) -> list[torch.Tensor]:
-                return executor(model, conds, views if self.shift is None else views + self.shift, *args)
-
-            return super().calc_cond_batch(shifted, model, conds, x, timestep, model_options)
-        # in its place among zeros the conds find it, and the host runs it alone
-        view, others = self.plan.view, len(self.plan) - 1 - self.alone
-        before = self.alone * view
-        placed = F.pad(x, [0, 0] * (x.ndim - 1 - self.axis) + [before, others * view])
-        outs = executor(model, [self._conds_at(before, c, timestep) for c in conds], placed, timestep, model_options)
-        return [out.narrow(self.axis, before, view) for out in outs]
-
-    def _conds_at(self, column: int, conds: list[dict] | None, timestep: torch.Tensor) -> list[dict] | None:
-        """The conds of the view at a column of the side-by-side views."""
-        of_views = self.views_of_conds.for_views(conds, False, timestep)
-        if of_views is None:
-            return None
-        return [cond for cond in of_views if cond["area"][len(cond["area"]) // 2 + self.axis - 2] == column]
+    def cut(self, source: torch.Tensor, windows: Chosen) -> torch.Tensor:
+        """Windows of the canvas, moved by the shift while there is one."""
+        views = super().cut(source, windows)
+        if self.shift is None:
+            return views
+        shifts = self.shift.unflatten(self.axis, (len(self.plan), -1)).movedim(self.axis, 0)
+        return views + shifts[list(windows)].flatten(0, 1)
 
 
 class SyncPatch(JointPatch):

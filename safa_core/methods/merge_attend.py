@@ -7,9 +7,6 @@ may be averaged in place of its outputs.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from itertools import chain
-
 import torch
 
 from ..fold import ViewFold
@@ -49,39 +46,6 @@ def nearest_aligned(plan: ViewPlan, factor: int) -> tuple[ViewPlan, float]:
             if is_aligned(like, factor):
                 return like, overlap
     raise AssertionError("a single view is aligned")
-
-
-def canvases(chunks: Sequence[tuple[Hashable, Hashable, int]], views: int) -> list[list[int]]:
-    """Sort the chunks of a batch into canvases that each have every view once.
-
-    chunks: (list, prompt, view) of each chunk: the host's list of prompts (positive, negative, ...) and which of them.
-            Chunks of different lists never meet; the view `views` is the reference and belongs to no canvas.
-    views:  how many views there are.
-
-    Returns for each canvas the chunk of view 0, 1, ... A prompt that has all views is a canvas by itself; the prompts
-    of one list that share the views out between them make one together. Raises ValueError where chunks are left over.
-    """
-    by_list: dict[Hashable, dict[Hashable, dict[int, int]]] = {}
-    for chunk, (which, prompt, view) in enumerate(chunks):
-        if view < views:
-            turn = chunks[:chunk].count(chunks[chunk])  # the host may list a prompt again, for another area
-            by_list.setdefault(which, {}).setdefault((prompt, turn), {})[view] = chunk
-    complete: list[dict[int, int]] = []
-    for prompts in by_list.values():
-        complete += [chunk_of for chunk_of in prompts.values() if len(chunk_of) == views]
-        partial = [chunk_of for chunk_of in prompts.values() if len(chunk_of) < views]
-        if partial:
-            complete.append(_together(partial, views))
-    return [[chunk for _, chunk in sorted(chunk_of.items())] for chunk_of in complete]
-
-
-def _together(partial: list[dict[int, int]], views: int) -> dict[int, int]:
-    """One canvas of prompts with some views each, view -> chunk; ValueError unless they have every view once."""
-    pairs = sorted(chain.from_iterable(chunk_of.items() for chunk_of in partial))
-    shared = [view for view, _ in pairs]
-    if shared != list(range(views)):
-        raise ValueError(f"Expected every view once, got views {shared}.")
-    return dict(pairs)
 
 
 class CanvasTokens:

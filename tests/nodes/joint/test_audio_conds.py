@@ -12,7 +12,7 @@ from comfy_extras.nodes_audio import ConditioningStableAudio
 
 from safa_pack.nodes.canvas import Guide
 from safa_pack.nodes.joint.patch import JointPatch
-from safa_pack.nodes.joint.view_times import NO_CODE, codes_in
+from safa_pack.nodes.joint.view_encoding import NO_CODE, codes_in
 from safa_pack.safa_core import SwapJoin
 from safa_pack.tests import tiny_models
 from safa_pack.tests.nodes.host_calls import Forwards, canvas_of, difference, joint, separate

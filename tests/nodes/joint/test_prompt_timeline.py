@@ -11,8 +11,8 @@ import nodes as host_nodes
 from safa_pack.nodes.audio.loader import load_audio_model
 from safa_pack.nodes.canvas import Canvas, Guide
 from safa_pack.nodes.joint.prompt_timeline import SaFaPromptTimeline, limit_to_views, weight_columns
+from safa_pack.nodes.joint.regions import SPAN
 from safa_pack.nodes.joint.timeline_picture import PROMPTS, timeline_picture
-from safa_pack.nodes.joint.view_conds import SPAN
 from safa_pack.safa_core import plan_views
 from safa_pack.safa_core.timeline import Ruler, prompt_weights, read_timeline
 from safa_pack.tests import tiny_audio, tiny_checkpoints, tiny_models

@@ -16,7 +16,7 @@ from comfy_extras.nodes_controlnet import ControlNetInpaintingAliMamaApply
 
 import nodes as host_nodes
 from safa_pack.nodes.canvas import Guide
-from safa_pack.nodes.joint.view_conds import SPAN
+from safa_pack.nodes.joint.regions import SPAN
 from safa_pack.tests import tiny_models
 from safa_pack.tests.nodes.host_calls import Forwards, canvas_of, difference, joint, separate
 

@@ -441,7 +441,7 @@ def test_too_little_memory_in_the_decoder_is_one_sentence_and_leaves_model_and_v
     assert torch.equal(sampled(patched, plan), wanted)
 
 
-def test_other_errors_are_not_dressed_up(vae):
+def test_an_error_of_another_nodes_function_is_told_with_its_name_and_its_own_words(vae):
     plan = canvas()
-    with pytest.raises(RuntimeError, match="^of another kind$"):
+    with pytest.raises(ValueError, match=r"SyncDiffusion: .*\.failing.*RuntimeError: of another kind"):
         sampled(failing(synced(tiny_models.toy(), vae, plan), raising(RuntimeError("of another kind"))), plan)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from safa_pack.safa_core import ViewPlan, plan_views
-from safa_pack.safa_core.methods.merge_attend import CanvasTokens, canvases, is_aligned, nearest_aligned, token_plan
+from safa_pack.safa_core.methods.merge_attend import CanvasTokens, is_aligned, nearest_aligned, token_plan
 from safa_pack.tests.safa_core.random_plans import plans
 
 pytestmark = pytest.mark.core
@@ -102,30 +102,3 @@ def test_the_nearest_plan_keeps_what_can_be_kept():
     assert (like.length, like.view, overlap) == (600, 256, 0.84)
     like, overlap = nearest_aligned(plan_views(601, 256, 0.2, True), 8)
     assert (like.length, like.view, overlap) == (600, 256, 0.21)  # what its three views share, 56 columns or more
-
-
-def rows(text):
-    """ "pa0" is prompt a of the list p in view 0."""
-    return [(r[0], r[1], int(r[2])) for r in text.split()]
-
-
-@pytest.mark.parametrize(
-    ("batch", "found"),
-    [
-        ("pa0 pa1 na0 na1", [[0, 1], [2, 3]]),
-        ("na1 na0 pa1 pa2 pa0", [[1, 0], [4, 2]]),  # the host's order is its own; 2 is the reference
-        ("pa2", []),
-        ("pa0 pb1", [[0, 1]]),  # a timeline
-        ("pa0 pa1 pb0 pb1", [[0, 1], [2, 3]]),  # two prompts over the whole canvas
-        ("pa0 pb1 pc0 pc1", [[2, 3], [0, 1]]),
-        ("na0 na1 na0 na1", [[0, 1], [2, 3]]),  # the host's copy of a negative for a positive with an area
-    ],
-)
-def test_rows_of_a_batch_find_their_canvas(batch, found):
-    assert sorted(canvases(rows(batch), 2)) == sorted(found)
-
-
-@pytest.mark.parametrize("batch", ["pa0", "pa0 na1", "pa0 pa1 pb0", "pa0 pb0 pb1 pc0"])
-def test_an_incomplete_canvas_is_refused(batch):
-    with pytest.raises(ValueError, match="every view once"):
-        canvases(rows(batch), 2)

@@ -1,0 +1,172 @@
+"""The host's encoding of conds for one view's size (SDXL's width and height), keeping what lies on the canvas.
+
+What speaks of time is cut too (seconds, reference audio, audio codes): what is no longer than one view describes a
+clip, and every view gets all of it; what is longer describes the canvas.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn.functional import interpolate, pad
+
+from comfy.conds import CONDList, CONDNoiseShape, CONDRegular
+from comfy.context_windows import IndexListContextWindow
+from comfy.samplers import encode_model_conds
+
+from .start import Start
+from .windows import Windows
+
+REFERENCE_AUDIO = "reference_audio_timbre_latents"  # cond key of the host's Set Reference Audio (ACE-Step 1.5)
+ROUNDING = 1.0  # the host itself writes whole seconds
+CODE_COLUMNS = 5  # ACE-Step 1.5: latent columns (25 Hz) that one audio code (5 Hz) covers
+NO_CODE = 35847  # what the host fills up with after the last audio code
+STRETCHED = "effnet"  # Stable Cascade's prior, which the network stretches over any picture, corner to corner
+
+Values = dict[str, CONDRegular]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The model conds of one cond.
+
+    values:   for every window; those of the canvas's size are still to be cut.
+    of_views: what else differs, view by view; empty where nothing does.
+    """
+
+    values: Values
+    of_views: list[Values]
+
+    def of(self, i: int) -> Values:
+        """What window `i` gets; the reference, after the last view, has the first one's."""
+        return {**self.values, **self.of_views[i % len(self.of_views)]} if self.of_views else self.values
+
+
+class ViewEncoding:
+    """Encodes conds that the host has encoded for the canvas again, for views.
+
+    windows: where the views lie. start: what the host hands to this sampling. scale: seconds or pixels per column.
+    """
+
+    def __init__(self, windows: Windows, start: Start, scale: float):
+        self.windows, self.start, self.scale = windows, start, scale
+
+    def encode(self, model: torch.nn.Module, conds: list[dict], of_canvas: list[bool]) -> list[Encoded]:
+        """Conds of one list, processed for the canvas. of_canvas: whether each belongs to places on the canvas."""
+        plan = self.windows.plan
+        if plan.view == plan.length:
+            return [Encoded(c["model_conds"], []) for c in conds]
+        name = self._name_of(conds)
+        originals: dict[tuple, Encoded] = {}
+        out = []
+        for whole, on_canvas, view in zip(conds, of_canvas, self._for_one_view(model, conds, name), strict=True):
+            # to a positive with an area the host adds a negative that is a copy of it, but for what was encoded
+            key = tuple(map(id, whole["model_conds"].values()))
+            if key not in originals:
+                values = {**view["model_conds"], **(self._on_canvas(whole["model_conds"]) if on_canvas else {})}
+                originals[key] = Encoded(values, self._of_views(model, whole, name) if on_canvas else [])
+            out.append(originals[key])
+        return out
+
+    def _name_of(self, conds: list[dict]) -> str:
+        """The guider's name for a list of conds ("positive"); a guider with two models keeps one elsewhere."""
+        for name, known in self.start.guider.conds.items():
+            if any(cond is conds[0] for cond in known):
+                return name
+        return "negative"
+
+    def _on_canvas(self, whole: Values) -> Values:
+        """The model conds that have the canvas's size."""
+        if STRETCHED in whole:
+            prior = interpolate(whole[STRETCHED].cond.float(), self.windows.dims, mode="bilinear", align_corners=True)
+            whole = {**whole, STRETCHED: CONDRegular(prior)}
+        return {name: value for name, value in whole.items() if self.zoom_of(value) is not None}
+
+    def _for_one_view(self, model: torch.nn.Module, conds: list[dict], name: str) -> list[dict]:
+        first = self.windows.plan.columns[0].to(self.start.noise.device)
+        noise, latent, mask = self.start.window(first, self.windows.axis)
+        return encode_model_conds(
+            model.extra_conds,
+            conds[:],
+            noise,
+            noise.device,
+            name,
+            latent_image=latent,
+            denoise_mask=mask,
+            seed=self.start.seed,
+            latent_shapes=[noise.shape],
+        )
+
+    def zoom_of(self, value: CONDRegular) -> int | None:
+        """`Windows.zoom_of` for a model cond; of a list, its first part of the canvas's size."""
+        if isinstance(value, CONDList):
+            zooms = (self.windows.zoom_of(part) for part in value.cond)
+            return next((zoom for zoom in zooms if zoom is not None), None)
+        if not isinstance(value.cond, torch.Tensor):
+            return None
+        if isinstance(value, CONDNoiseShape):  # the host itself cuts it like the latent
+            long = value.cond.shape[self.windows.from_end]
+            return 1 if long == self.windows.plan.length else None
+        return self.windows.zoom_of(value.cond)
+
+    # ---- What differs from view to view ----
+
+    def _of_views(self, model: torch.nn.Module, cond: dict, name: str) -> list[Values]:
+        plan, whole = self.windows.plan, cond["model_conds"]
+        columns = [plan.indices(i) for i in range(len(plan))]
+        if cond.get("seconds_total", 0) > plan.view * self.scale + ROUNDING:
+            later = [_begun_later(cond, start * self.scale) for start in plan.starts]
+            texts = ("c_crossattn", "global_embed")
+            return [
+                {k: v for k, v in c["model_conds"].items() if k in texts}
+                for c in self._for_one_view(model, later, name)
+            ]
+        if _longer(cond.get(REFERENCE_AUDIO), plan.view) and "refer_audio" in whole:
+            audio = whole["refer_audio"].cond
+            return [{"refer_audio": CONDRegular(audio.index_select(2, c.to(audio.device)))} for c in columns]
+        if "audio_codes" in whole and whole["audio_codes"].cond.shape[1] * CODE_COLUMNS > plan.view:
+            codes = whole["audio_codes"].cond
+            return [{"audio_codes": CONDRegular(codes_in(codes, c.to(codes.device)))} for c in columns]
+        return self._cut_by_the_host(model, whole)
+
+    def _cut_by_the_host(self, model: torch.nn.Module, whole: Values) -> list[Values]:
+        """Conds at another scale than the canvas's, which the model itself knows how to cut (PiD's small picture)."""
+        of_views: list[Values] = [{} for _ in self.windows.plan.starts]
+        axis, noise = self.windows.axis, self.start.noise
+        for name, value in whole.items():
+            if self.zoom_of(value) is not None or not isinstance(value.cond, torch.Tensor):
+                continue
+            for i, columns in enumerate(self.windows.plan.columns.tolist()):
+                window = IndexListContextWindow(columns, dim=axis, total_frames=self.windows.plan.length)
+                cut = model.resize_cond_for_context_window(name, value, window, noise, noise.device)
+                if cut is None or not _is_cut(value.cond, cut.cond, self.windows.from_end):
+                    break
+                of_views[i][name] = cut
+        return [of_view for of_view in of_views if of_view]
+
+
+def _is_cut(whole: torch.Tensor, piece: torch.Tensor, axis: int) -> bool:
+    """Whether the host cut along our axis: most of its cuts are along the time of a video."""
+    differs = [d for d in range(whole.ndim) if whole.shape[d] != piece.shape[d]]
+    return differs == [whole.ndim + axis]
+
+
+def _begun_later(cond: dict, seconds: float) -> dict:
+    """Stable Audio: a window that begins so much later in the same piece (its training saw crops of longer files)."""
+    return {**cond, "seconds_start": cond.get("seconds_start", 0) + seconds}
+
+
+def _longer(latents: list[torch.Tensor] | None, columns: int) -> bool:
+    return latents is not None and len(latents) > 0 and latents[-1].shape[2] > columns
+
+
+def codes_in(codes: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+    """Audio codes [B, N] of the canvas for a window of these columns: the code under the middle of each five.
+
+    Where a window does not begin at a multiple of five columns its codes lie up to two columns (0.08 s) off.
+    """
+    middles = torch.arange(0, len(columns), CODE_COLUMNS, device=codes.device) + CODE_COLUMNS // 2
+    places = columns[middles.clamp(max=len(columns) - 1)] // CODE_COLUMNS
+    filled = pad(codes, (0, max(0, int(places.max()) + 1 - codes.shape[1])), value=NO_CODE)
+    return filled[:, places]
