@@ -12,6 +12,7 @@ import comfy.model_management
 from ...safa_core import Join, ViewFold
 from ...safa_core.fold import stack_views
 from ..canvas import Canvas
+from ..errors import named
 from .finite import FiniteWatch
 from .held_pictures import HeldPictures
 from .other_nodes import CallerError
@@ -52,11 +53,13 @@ class JointRun:
         pixels = self.model.latent_format.spacial_downscale_ratio
         self.windows = Windows(plan, noise.shape, self.axis, pixels)
         self.conds = ViewConds(self.windows, start, canvas.scale)
+        self._windows = tuple(range(len(plan) + 1))
         self.pictures = HeldPictures(self.windows)
         # columns of a state with a reference: each view's, then the reference's own after the canvas
         own = plan.length + torch.arange(plan.view)
-        self._columns = torch.cat([plan.columns, own.unsqueeze(0)]).to(noise.device)
-        self._predictions: dict[int, torch.Tensor] = {}  # of each list of conds: all windows side by side
+        self._state_columns = torch.cat([plan.columns, own.unsqueeze(0)]).to(noise.device)
+        self._columns: dict[Chosen, torch.Tensor] = {}
+        self._predictions: dict[int, Predictions] = {}
 
     # ---- Around the sampler's model calls ----
 
@@ -99,32 +102,28 @@ class JointRun:
     ) -> list[torch.Tensor]:
         """The host's batch, over all windows, joined again (Eq. 4)."""
         self.called = True
-        call = self.reference.call
         if self.whole:
-            outs = executor(model, conds, x, timestep, model_options)
-            self._watch(conds, outs)
-            return outs
+            self.running = (0,)
+            return self._noted(conds, executor(model, conds, x, timestep, model_options))
+        call = self.reference.call
         if call.of_reference:
             return self._of_reference(executor, model, conds, x, timestep, model_options)
-        self._check_canvas(x)
+        if x.shape[2:] != self.start.noise.shape[2:]:
+            raise CallerError(_of_another_size(x, self.start.noise))
         together = call.runs and x is call.canvas and model_options is call.options
-        windows = tuple(range(len(self.plan) + together))
+        windows = self._windows[: len(self.plan) + (1 if together else 0)]
         source = call.state if together else x
         for group in self.groups(model, conds, windows, model_options):
             batch = self.cut(source, group.windows)
-            outs = self.run(executor, group, model, batch, timestep, model_options)
-            for i, out in enumerate(outs):
-                self._slots(i, out, len(group.windows))[_index(group.windows)] = out.unflatten(0, (-1, len(x)))
-        canvases = [torch.zeros_like(x) if c is None else self._join(i, len(windows)) for i, c in enumerate(conds)]
+            for i, out in enumerate(self.run(executor, group, model, batch, timestep, model_options)):
+                if conds[i] is not None:
+                    self._predictions_of(i, out, len(x)).put(group.windows, out)
         if together:
-            lasts = [None if c is None else self._slots(i)[-1].clone() for i, c in enumerate(conds)]
-            call.keep(model, conds, lasts)
-        return canvases
-
-    def _check_canvas(self, x: torch.Tensor) -> None:
-        expected, given = list(self.windows.dims), list(x.shape[2:])
-        if given != expected:
-            raise CallerError(f"a prediction of {given} latents was asked for, but the canvas is {expected}")
+            call.keep(model, conds, [None if c is None else self._predictions[i].last() for i, c in enumerate(conds)])
+        return [
+            torch.zeros_like(x) if c is None else self.fold.scatter(self._predictions[i].beside)
+            for i, c in enumerate(conds)
+        ]
 
     def _of_reference(
         self,
@@ -141,33 +140,23 @@ class JointRun:
         if known is not None:
             return [torch.zeros_like(x) if out is None else out for out in known]
         if x.shape[2:] != call.reference.shape[2:]:
-            raise CallerError(
-                f"a prediction of {list(x.shape[2:])} latents was asked for, but the reference is "
-                f"{list(call.reference.shape[2:])}"
-            )
+            raise CallerError(_of_another_size(x, call.reference))
         (group,) = self.groups(model, conds, (self.windows.reference,), model_options)
         return self.run(executor, group, model, x, timestep, model_options)
 
     def groups(self, model: torch.nn.Module, conds: CondLists, windows: Chosen, model_options: dict) -> list[Group]:
+        """The calls of the host's batch for these windows."""
         options = model_options.get("transformer_options", {})
-        # AnimateDiff-Evolved: the batch is time
-        alone = "ad_params" in options or self.pictures.any_in(options)
-        memory = self._free_memory(model, model_options)
-        try:
-            return self.conds.groups(model, conds, windows, memory, 1 if alone else self.most)
-        except ValueError as error:
-            raise ValueError(f"{self.who}: {error}") from error
-
-    def _free_memory(self, model: torch.nn.Module, model_options: dict) -> float:
-        devices = model_options.get("multigpu_clones")
-        if devices:
-            return min(comfy.model_management.get_free_memory(device) for device in devices)
-        return model.current_patcher.get_free_memory(self.start.noise.device)
+        # AnimateDiff-Evolved ("ad_params"): the batch is time
+        most = 1 if "ad_params" in options or self.pictures.any_in(options) else self.most
+        with named(self.who):
+            return self.conds.groups(model, conds, windows, most, lambda: _free_memory(model, model_options))
 
     def cut(self, source: torch.Tensor, windows: Chosen) -> torch.Tensor:
         """Windows of a canvas or a state [B, C, ...] as one batch [windows * B, C, ..., view]."""
-        columns = self._columns[_index(windows)].flatten()
-        return stack_views(source.index_select(self.axis, columns), self.axis, len(windows))
+        if windows not in self._columns:
+            self._columns[windows] = self._state_columns[list(windows)].flatten()
+        return stack_views(source.index_select(self.axis, self._columns[windows]), self.axis, len(windows))
 
     def run(
         self,
@@ -178,29 +167,24 @@ class JointRun:
         timestep: torch.Tensor,
         model_options: dict,
     ) -> list[torch.Tensor]:
-        options = self.pictures.options_for(model_options, group.windows)
+        """The host's batch for the windows of a group."""
         self.running = group.windows
-        return executor(model, group.conds, batch, timestep.repeat(len(group.windows)), options)
+        options = self.pictures.options_for(model_options, group.windows)
+        timesteps = timestep.repeat(len(group.windows))
+        return self._noted(group.conds, executor(model, group.conds, batch, timesteps, options))
 
-    def _slots(self, i: int, out: torch.Tensor | None = None, windows: int = 1) -> torch.Tensor:
-        """The predictions by the i-th list of conds, [views + 1, B, C, ..., view]; made to fit a call's output."""
-        if out is not None:
-            shape = [len(out) // windows, *out.shape[1:]]
-            shape[self.axis] *= len(self._columns)
-            known = self._predictions.get(i)
-            if known is None or list(known.shape) != shape or known.dtype != out.dtype:
-                self._predictions[i] = out.new_zeros(shape)
-        return self._predictions[i].unflatten(self.axis, (-1, self.plan.view)).movedim(self.axis, 0)
-
-    def _join(self, i: int, windows: int) -> torch.Tensor:
-        beside, view = self._predictions[i], self.plan.view
-        self.watch.note(beside.narrow(self.axis, 0, windows * view), self.axis, view, self.calls.callbacks)
-        return self.fold.scatter(beside)
-
-    def _watch(self, conds: CondLists, outs: list[torch.Tensor]) -> None:
+    def _noted(self, conds: CondLists, outs: list[torch.Tensor]) -> list[torch.Tensor]:
         for cond, out in zip(conds, outs, strict=True):
             if cond is not None:
-                self.watch.note(out, self.axis, self.plan.view, self.calls.callbacks)
+                self.watch.note(out, self.running, self.calls.callbacks)
+        return outs
+
+    def _predictions_of(self, i: int, out: torch.Tensor, batch: int) -> Predictions:
+        """Where the i-th list's predictions go; made again where a call has another number of pictures."""
+        known = self._predictions.get(i)
+        if known is None or known.slots.shape[1:] != (batch, *out.shape[1:]) or known.slots.dtype != out.dtype:
+            self._predictions[i] = Predictions(out, self.axis, len(self.plan) + 1, batch)
+        return self._predictions[i]
 
     def view_name(self, i: int) -> str:
         """View `i` in messages; the reference comes after the last view."""
@@ -210,7 +194,37 @@ class JointRun:
         return f"view {i + 1} of {len(self.plan)} (latent columns {start} to {start + self.plan.view - 1})"
 
 
-def _index(windows: Chosen) -> slice | list[int]:
-    """Windows as an index: those in a row need no copy."""
-    first, last = windows[0], windows[-1]
-    return slice(first, last + 1) if last - first + 1 == len(windows) else list(windows)
+class Predictions:
+    """The predictions of all windows by one list of conds, kept from call to call.
+
+    beside: side by side, [B, C, ..., windows * view]. slots: the same memory, [windows, B, C, ..., view].
+    """
+
+    def __init__(self, out: torch.Tensor, axis: int, windows: int, batch: int):
+        shape = [batch, *out.shape[1:]]
+        shape[axis] *= windows
+        self.beside = out.new_zeros(shape)
+        self.slots = self.beside.unflatten(axis, (windows, -1)).movedim(axis, 0)
+
+    def put(self, windows: Chosen, out: torch.Tensor) -> None:
+        """Keep the predictions of some windows, [windows * B, ...]."""
+        first, last = windows[0], windows[-1]
+        in_a_row = last - first + 1 == len(windows)
+        place = slice(first, last + 1) if in_a_row else list(windows)
+        self.slots[place] = out.unflatten(0, (len(windows), -1))
+
+    def last(self) -> torch.Tensor:
+        """A copy of the last window's, [B, ...]."""
+        return self.slots[-1].clone()
+
+
+def _of_another_size(x: torch.Tensor, expected: torch.Tensor) -> str:
+    return f"a prediction of {list(x.shape[2:])} latents was asked for, expected {list(expected.shape[2:])}"
+
+
+def _free_memory(model: torch.nn.Module, model_options: dict) -> float:
+    """Bytes that are free for a call, by the host's measure; on several GPUs those of the fullest."""
+    devices = model_options.get("multigpu_clones")
+    if devices:
+        return min(comfy.model_management.get_free_memory(device) for device in devices)
+    return model.current_patcher.get_free_memory(model.current_patcher.load_device)

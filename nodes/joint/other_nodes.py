@@ -7,6 +7,9 @@ from types import CodeType, TracebackType
 from typing import Any
 
 import comfy.model_management
+from comfy.samplers import Sampler
+
+from .schedule import is_foreign
 
 PACK = __name__.rsplit(".nodes.", 1)[0]
 # what code raises that is given a tensor of another shape than it expects
@@ -72,3 +75,25 @@ def culprit(error: BaseException, model_options: dict) -> str | None:
             found = None
         trace = trace.tb_next
     return found
+
+
+def sentence_for(error: Exception, model_options: dict, sampler: Sampler | None) -> str | None:
+    """What went wrong while sampling, where another node is at fault, and what to do; else None.
+
+    sampler: the sampler where the latent is longer than the canvas, or None.
+    """
+    reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+    function = culprit(error, model_options)
+    if function is not None:
+        return (
+            f"{function}, which another node has put on this model, failed ({reason}); it may be made for one picture "
+            "of the canvas's size, while the model runs on a batch of views: leave it out, or use it without SaFa."
+        )
+    if sampler is not None and is_foreign(sampler):
+        function = culprit(error, {"sampler": sampler.sampler_function})
+    if function is not None:
+        return (
+            f"the sampler {function} failed ({reason}); it may keep something of the canvas's size, while a reference "
+            "makes the latent one view longer: choose another sampler, or leave out Reference Swap."
+        )
+    return f"another node failed: {reason}." if isinstance(error, CallerError) else None

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 import comfy.model_management
+import comfy.model_patcher
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrapperExecutor, WrappersMP
 from comfy.samplers import CFGGuider, Sampler
@@ -16,7 +17,7 @@ from ...safa_core import Join
 from ..canvas import Canvas, Guide, check_single
 from ..errors import named
 from .joint_run import JointRun
-from .other_nodes import UNFIT, CallerError, culprit
+from .other_nodes import UNFIT, sentence_for
 from .reference import NoReference, Reference
 from .schedule import place_in_schedule
 from .start import StageMemory, Start
@@ -145,7 +146,8 @@ class JointPatch:
         if latent_image is None:
             latent_image = torch.zeros_like(noise)
         seed = extra_args.get("seed")
-        start = Start(guider, sampler, sigmas, model_options[STAGE], noise, latent_image, denoise_mask, seed)
+        options = comfy.model_patcher.create_model_options_clone(model_options)
+        start = Start(guider, options, sampler, sigmas, model_options[STAGE], noise, latent_image, denoise_mask, seed)
         reference = self._make_reference(start)
         run = self.run_type(self.canvas, self.join, reference, start, self.who)
         model_options[KEY] = run
@@ -155,32 +157,23 @@ class JointPatch:
             if callback is not None:
                 callback(step, reference.crop(denoised), reference.crop(x), total)
 
-        options = getattr(sampler, "extra_options", None)
+        extra_options = getattr(sampler, "extra_options", None)
         try:
-            if options is not None:
-                sampler.extra_options = reference.tied_options(options)
+            if extra_options is not None:
+                sampler.extra_options = reference.tied_options(extra_options)
             state = executor(guider, sigmas, extra_args, on_step, *reference.inputs, *args, **kwargs)
         except UNFIT as error:
-            raise self._explain(error, model_options, run) from error
+            sentence = sentence_for(error, start.options, sampler if reference.windows > 0 else None)
+            if str(error).startswith(self.who) or sentence is None:
+                raise
+            raise ValueError(f"{self.who}: at step {run.calls.callbacks + 1} {sentence}") from error
         finally:
             run.close()
-            if options is not None:
-                sampler.extra_options = options
+            if extra_options is not None:
+                sampler.extra_options = extra_options
         run.watch.check(wait=True)
         self.reference = reference.end(state)
         return reference.crop(state)
-
-    def _explain(self, error: Exception, model_options: dict, run: JointRun) -> Exception:
-        """One sentence for an error that came out of another node's function on this model, else the error itself."""
-        function = None if str(error).startswith(self.who) else culprit(error, model_options)
-        if function is None:
-            return CallerError(f"{self.who}: {error}.") if isinstance(error, CallerError) else error
-        reason = f"{type(error).__name__}: " if not isinstance(error, ValueError) else ""
-        return ValueError(
-            f"{self.who}: {function}, which another node has put on this model, failed at step "
-            f"{run.calls.callbacks + 1} ({reason}{error}); it may be made for one picture of the canvas's size, while "
-            "the model runs on a batch of views: leave that node out, or use it without SaFa."
-        )
 
     def _make_reference(self, start: Start) -> Reference | NoReference:
         if self.guide is None:

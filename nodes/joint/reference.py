@@ -191,9 +191,17 @@ class Reference:
 
     def tie(self, state: torch.Tensor) -> torch.Tensor:
         """Eq. 10: the guided places of the canvas become the reference's."""
-        reference = self.crop_reference(state)
+        return self._tied(self.crop(state), self.crop_reference(state))
+
+    def _tied(self, canvas: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         followed = reference.index_select(self.axis, self.column)
-        return self.append(torch.where(self.places, followed, self.crop(state)), reference)
+        return self.append(torch.where(self.places, followed, canvas), reference)
+
+    def _state_of(self, canvas: torch.Tensor, reference: torch.Tensor | None) -> torch.Tensor:
+        """The state of two predictions in the current call; nothing is known of a reference that never ran."""
+        if reference is None:
+            reference = torch.zeros_like(self.call.reference)
+        return self._tied(canvas, reference) if self.guided else self.append(canvas, reference)
 
     # ---- While the host samples ----
 
@@ -222,8 +230,9 @@ class Reference:
         if drift > 0:
             if not self.warned:
                 logging.warning(
-                    f"{self.who}: the sampler {sampler_name(self.start.sampler)} adds noise of its own; guided places "
-                    f"had moved from the reference by up to {float(drift):.3g} and were put back."
+                    f"{self.who}: the sampler {sampler_name(self.start.sampler)} adds noise of its own, which cannot "
+                    f"be tied: guided places have moved from the reference by up to {float(drift):.3g}; the model sees "
+                    "them moved back at every call, but what the sampler keeps of earlier steps stays as it is."
                 )
             self.warned = True
             x.copy_(self.tie(x))
@@ -249,10 +258,7 @@ class Reference:
         if self.runs:
             self.last = {"denoised": self._predict_alone(guide, reference)}
             self.last.update(_tensors_like(reference, seen.pop() if seen else None))
-        nothing = torch.zeros_like(reference)
-        whole = {name: self.append(part, self.last.get(name, nothing)) for name, part in parts.items()}
-        if self.guided:
-            whole = {name: self.tie(state) for name, state in whole.items()}
+        whole = {name: self._state_of(part, self.last.get(name)) for name, part in parts.items()}
         denoised = whole["denoised"]
         if guided_from is None:
             return denoised
@@ -263,7 +269,7 @@ class Reference:
     def _split_functions(self, model_options: dict) -> tuple[dict, list[Callable]]:
         """The options without functions that the sampler added (CFG++), and those: they are made for the state."""
         functions = model_options.get(AFTER_CFG, [])
-        of_users = self.start.guider.model_options.get(AFTER_CFG, [])
+        of_users = self.start.options.get(AFTER_CFG, [])
         of_sampler = [f for f in functions if not any(f is known for known in of_users)]
         if not of_sampler:
             return model_options, []
@@ -286,7 +292,7 @@ class Reference:
                     f"{self.who}: {function} cannot guide the reference, which is one view long, while it guides the "
                     f"canvas ({error}); the reference is guided without it."
                 )
-        call.options = _without_users(call.options, self.start.guider.model_options)
+        call.options = _without_users(call.options, self.start.options)
         return guide(x, call.options)
 
     def tied_options(self, options: dict) -> dict:

@@ -38,6 +38,11 @@ def sampler_name(sampler: Sampler) -> str:
     return getattr(function, "__name__", type(function).__name__)
 
 
+def is_foreign(sampler: Sampler) -> bool:
+    """Whether a sampler is a function of another pack's."""
+    return hasattr(sampler, "sampler_function") and sampler_name(sampler) not in KNOWN
+
+
 def moves_on_its_own(sampler: Sampler) -> bool:
     """Whether a sampler may add noise that the pack cannot tie: another pack's, or churned."""
     return sampler_name(sampler) not in KNOWN or getattr(sampler, "extra_options", {}).get("s_churn", 0) > 0

@@ -17,6 +17,7 @@ class Start:
     """What the host hands to one sampling.
 
     guider:  its CFGGuider inside `inner_sample`.
+    options: its model_options, before the sampler adds to them.
     sampler, sigmas, seed: the host's.
     stage:   `place_in_schedule` of sigmas.
     noise, latent: the canvas's, [B, C, ..., length, ...]; the latent in the model's scale.
@@ -24,6 +25,7 @@ class Start:
     """
 
     guider: CFGGuider
+    options: dict
     sampler: Sampler
     sigmas: torch.Tensor
     stage: tuple[int, int]

@@ -85,25 +85,30 @@ class ViewConds:
         self.controls = ViewControls(windows)
         # by the identity of lists and model; each keeps what its key names
         self._pieces: dict[tuple, tuple[list[dict], Pieces]] = {}
-        self._groups: dict[tuple, tuple[list[Pieces | None], list[Group]]] = {}
+        self._groups: dict[tuple, tuple[list, list[Group]]] = {}
 
     # ---- Groups ----
 
     def groups(
-        self, model: torch.nn.Module, lists: CondLists, windows: Chosen, memory: float, most: int = TOGETHER
+        self,
+        model: torch.nn.Module,
+        lists: CondLists,
+        windows: Chosen,
+        most: int,
+        free_memory: Callable[[], float],
     ) -> list[Group]:
-        """The calls for these windows, made once.
+        """The calls for these windows; made once, with the memory that is free then, so that their shapes stay.
 
-        memory: bytes that are free. most: windows that one call may have.
+        most: windows that one call may have.
         """
-        pieces = [None if c is None else self._pieces_of(model, c) for c in lists]
-        longest = sum(max(map(len, of_windows)) for of_windows in pieces if of_windows is not None)
-        fit = min(self._fitting(model, pieces, windows[0], memory), longest * len(windows))
-        key = (id(model), tuple(map(id, pieces)), windows, fit, most)
+        key = (id(model), *(None if c is None else tuple(map(id, c)) for c in lists), len(windows), windows[0], most)
         if key not in self._groups:
             if len(self._groups) > 16:  # a node that builds new conds every step
                 self._groups.clear()
-            self._groups[key] = (pieces, list(self._build(model, pieces, windows, fit, most)))
+            pieces = [None if c is None else self._pieces_of(model, c) for c in lists]
+            fit = self._fitting(model, pieces, windows[0], free_memory())
+            kept = [None if c is None else c[:] for c in lists]  # an id is one's own only as long as one lives
+            self._groups[key] = (kept, list(self._build(model, pieces, windows, fit, most)))
         return self._groups[key][1]
 
     def _fitting(self, model: torch.nn.Module, pieces: Sequence[Pieces | None], window: int, memory: float) -> int:
@@ -256,7 +261,7 @@ class ViewConds:
             if zoom is not None:
                 parts.append(self.windows.cut(same[0], windows[done : done + count], zoom, alone))
             elif count == len(windows):
-                return self.windows.fit(same[0], alone)
+                return same[0] if alone else self.windows.spread(same[0], count)
             else:
                 parts.append(self.windows.repeat(same[0], count))
             done += count

@@ -71,12 +71,14 @@ class Windows:
             return wide
         return stack_views(repeat_to_batch_size(wide, self.batch), axis % tensor.ndim, len(windows))
 
-    def fit(self, tensor: torch.Tensor, alone: bool = False) -> torch.Tensor:
-        """What is the same in every window, for the host to repeat."""
-        return tensor if alone or len(tensor) == 1 else repeat_to_batch_size(tensor, self.batch)
+    def spread(self, tensor: torch.Tensor, windows: int) -> torch.Tensor:
+        """What is the same in every window, [windows * B, ...]; without memory of its own where pictures share it."""
+        if len(tensor) == 1:
+            return tensor.expand(windows * self.batch, *tensor.shape[1:])
+        return repeat_to_batch_size(tensor, self.batch)
 
     def repeat(self, tensor: torch.Tensor, windows: int) -> torch.Tensor:
-        """What is the same in every window: [windows * B, ...]."""
+        """What is the same in every window, [windows * B, ...]; without memory of its own where pictures share it."""
         return repeat_to_batch_size(tensor, self.batch).repeat(windows, *[1] * (tensor.ndim - 1))
 
 
