@@ -59,7 +59,6 @@ class JointRun:
         own = plan.length + torch.arange(plan.view)
         self._state_columns = torch.cat([plan.columns, own.unsqueeze(0)]).to(noise.device)
         self._columns: dict[Chosen, torch.Tensor] = {}
-        self._predictions: dict[int, Predictions] = {}
 
     # ---- Around the sampler's model calls ----
 
@@ -113,15 +112,19 @@ class JointRun:
         together = call.runs and x is call.canvas and model_options is call.options
         windows = self._windows[: len(self.plan) + (1 if together else 0)]
         source = call.state if together else x
+        predictions: dict[int, Predictions] = {}
         for group in self.groups(model, conds, windows, model_options):
             batch = self.cut(source, group.windows)
             for i, out in enumerate(self.run(executor, group, model, batch, timestep, model_options)):
                 if conds[i] is not None:
-                    self._predictions_of(i, out, len(x)).put(group.windows, out)
+                    if i not in predictions:
+                        predictions[i] = Predictions(out, self.axis, len(windows), len(x))
+                    predictions[i].put(group.windows, out)
         if together:
-            call.keep(model, conds, [None if c is None else self._predictions[i].last() for i, c in enumerate(conds)])
+            call.keep(model, conds, [None if c is None else predictions[i].last() for i, c in enumerate(conds)])
+        # a long canvas's predictions are not kept beside what guidance and sampler make of it
         return [
-            torch.zeros_like(x) if c is None else self.fold.scatter(self._predictions[i].beside)
+            torch.zeros_like(x) if c is None else self.fold.scatter(predictions.pop(i).beside)
             for i, c in enumerate(conds)
         ]
 
@@ -179,13 +182,6 @@ class JointRun:
                 self.watch.note(out, self.running, self.calls.callbacks)
         return outs
 
-    def _predictions_of(self, i: int, out: torch.Tensor, batch: int) -> Predictions:
-        """Where the i-th list's predictions go; made again where a call has another number of pictures."""
-        known = self._predictions.get(i)
-        if known is None or known.slots.shape[1:] != (batch, *out.shape[1:]) or known.slots.dtype != out.dtype:
-            self._predictions[i] = Predictions(out, self.axis, len(self.plan) + 1, batch)
-        return self._predictions[i]
-
     def view_name(self, i: int) -> str:
         """View `i` in messages; the reference comes after the last view."""
         if i == len(self.plan):
@@ -195,7 +191,7 @@ class JointRun:
 
 
 class Predictions:
-    """The predictions of all windows by one list of conds, kept from call to call.
+    """The predictions of all windows by one list of conds.
 
     beside: side by side, [B, C, ..., windows * view]. slots: the same memory, [windows, B, C, ..., view].
     """
@@ -203,7 +199,7 @@ class Predictions:
     def __init__(self, out: torch.Tensor, axis: int, windows: int, batch: int):
         shape = [batch, *out.shape[1:]]
         shape[axis] *= windows
-        self.beside = out.new_zeros(shape)
+        self.beside = out.new_empty(shape)
         self.slots = self.beside.unflatten(axis, (windows, -1)).movedim(axis, 0)
 
     def put(self, windows: Chosen, out: torch.Tensor) -> None:

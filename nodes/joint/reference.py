@@ -74,7 +74,7 @@ class NoReference:
 
     def __init__(self, start: Start):
         self.inputs = start.inputs
-        self.calls = GuidedCalls(start.sampler, start.sigmas, 0)
+        self.calls = GuidedCalls(start.sampler, start.stage.sigmas, 0)
 
     def crop(self, state: torch.Tensor) -> torch.Tensor:
         return state
@@ -121,8 +121,8 @@ class Reference:
         self.column = column.to(noise.device)
         if start.mask is not None:  # what is kept or half kept cannot follow the reference
             self.places = self.places & (start.mask >= 1)
-        steps = early_steps(guide.rate, start.guider, start.sampler, start.sigmas, noise, start.stage)
-        self.calls = GuidedCalls(start.sampler, start.sigmas, steps)
+        steps = early_steps(guide.rate, start.guider, start.sampler, start.adds_noise, start.stage)
+        self.calls = GuidedCalls(start.sampler, start.stage.sigmas, steps)
         self.guided = False
         self.warned = False
         self.plain = False
@@ -136,7 +136,7 @@ class Reference:
         """Make the inputs. first: the canvas columns of the first view."""
         start = self.start
         _, window, mask = start.window(first, self.axis)
-        later_stage = not torch.any(start.noise)
+        later_stage = not start.adds_noise
         carried = self.memory.find(start.latent) if later_stage else None
         if later_stage:  # no new noise: it goes on where the first stage left it
             noise, latent = torch.zeros_like(window), window if carried is None else carried
@@ -152,7 +152,7 @@ class Reference:
                     "for it; the canvas's first view is the reference now."
                 )
         self.inputs = (*tied, None if mask is None else self.append(start.mask, torch.ones_like(mask)))
-        self._first_x = self._x(*(tied if carried is not None else loose)), self._x(*tied)
+        self._begins_tied = carried is not None
 
     def _noise(self, window: torch.Tensor) -> torch.Tensor:
         noise = picture_noise(self.start.noise, window.shape, self.start.seed or 0, REFERENCE_SEED)
@@ -172,8 +172,7 @@ class Reference:
     def _x(self, noise: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
         """The sampler's x before the first step."""
         start = self.start
-        most = start.sampler.max_denoise(start.guider, start.sigmas)
-        return self.model.model_sampling.noise_scaling(start.sigmas[0], noise, latent, most)
+        return self.model.model_sampling.noise_scaling(start.sigmas[0], noise, latent, start.is_whole)
 
     # ---- The state ----
 
@@ -194,8 +193,10 @@ class Reference:
         return self._tied(self.crop(state), self.crop_reference(state))
 
     def _tied(self, canvas: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+        state = self.append(canvas, reference)
         followed = reference.index_select(self.axis, self.column)
-        return self.append(torch.where(self.places, followed, canvas), reference)
+        torch.where(self.places, followed, canvas, out=self.crop(state))
+        return state
 
     def _state_of(self, canvas: torch.Tensor, reference: torch.Tensor | None) -> torch.Tensor:
         """The state of two predictions in the current call; nothing is known of a reference that never ran."""
@@ -215,15 +216,16 @@ class Reference:
         first = self.calls.calls == 0
         self.guided = self.calls.enter(sigma)
         if self.guided and first:
-            return self._untied(x)
+            return x if self._begins_tied else self._untied(x)
         if self.guided and moves_on_its_own(self.start.sampler):
             self._repair(x)
         return x
 
     def _untied(self, x: torch.Tensor) -> torch.Tensor:
-        untied, tied = self._first_x
-        canvas = torch.where(self.places, self.crop(untied + (x - tied)), self.crop(x))
-        return self.append(canvas, self.crop_reference(x))
+        noise, latent, _ = self.inputs
+        tied, canvas = self._x(self.crop(noise), self.crop(latent)), self.crop(x)
+        untied = self._x(self.start.noise, self.start.latent) + (canvas - tied)
+        return self.append(torch.where(self.places, untied, canvas), self.crop_reference(x))
 
     def _repair(self, x: torch.Tensor) -> None:
         drift = (self.tie(x) - x).abs().max()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -48,14 +48,24 @@ def moves_on_its_own(sampler: Sampler) -> bool:
     return sampler_name(sampler) not in KNOWN or getattr(sampler, "extra_options", {}).get("s_churn", 0) > 0
 
 
-def place_in_schedule(sigmas: torch.Tensor) -> tuple[int, int]:
-    """(steps of the whole schedule, steps before `sigmas`), as KSampler Advanced and Split Sigmas slice one tensor."""
-    return sigmas.untyped_storage().nbytes() // sigmas.element_size() - 1, sigmas.storage_offset()
+class Stage(NamedTuple):
+    """A sampling's sigmas, on the CPU, and their place in a schedule.
+
+    whole, before: steps of the whole schedule, and of it before these sigmas.
+    """
+
+    sigmas: torch.Tensor
+    whole: int
+    before: int
 
 
-def guided_steps_of_schedule(
-    rate: float, sigmas: torch.Tensor, model_sampling: Any, stage: tuple[int, int] | None
-) -> int:
+def place_in_schedule(sigmas: torch.Tensor) -> Stage:
+    """The stage that sigmas are, as KSampler Advanced and Split Sigmas slice one tensor."""
+    whole = sigmas.untyped_storage().nbytes() // sigmas.element_size() - 1
+    return Stage(sigmas.cpu(), whole, sigmas.storage_offset())
+
+
+def guided_steps_of_schedule(rate: float, sigmas: torch.Tensor, model_sampling: Any, stage: Stage | None) -> int:
     """How many of the schedule's first steps are guided, K = round(rate * T).
 
     rate:   r_guide.
@@ -71,24 +81,22 @@ def guided_steps_of_schedule(
         return 0
     if stage is None:
         return guided_steps(rate, steps)
-    whole, before = stage
-    if whole > steps:
-        return min(max(guided_steps(rate, whole) - before, 0), steps)
+    if stage.whole > steps:
+        return min(max(guided_steps(rate, stage.whole) - stage.before, 0), steps)
     # share of the noise range that is done at each sigma: the inverse of the host's percent_to_sigma
     table = [-model_sampling.percent_to_sigma(p / 1000) for p in range(1, 1000)]
     done = [bisect.bisect_left(table, -s) / 1000 for s in sigmas.tolist()]
     return sum(1 for first, last in pairwise(done) if (first + last) / 2 <= rate + 0.001)
 
 
-def early_steps(
-    share: float, guider: CFGGuider, sampler: Sampler, sigmas: torch.Tensor, noise: torch.Tensor, stage: tuple[int, int]
-) -> int:
+def early_steps(share: float, guider: CFGGuider, sampler: Sampler, adds_noise: bool, stage: Stage) -> int:
     """`guided_steps_of_schedule` for a sampling that is about to start.
 
-    guider: the host's, inside `inner_sample`. noise: the canvas's. stage: `place_in_schedule`, which counts where
-    noise is left over or left off: there the sigmas are one stage of a longer schedule.
+    guider: the host's, inside `inner_sample`. adds_noise: whether the sampling begins with noise. stage: it counts
+    where noise is left over or left off: there the sigmas are one stage of a longer schedule.
     """
-    cut = bool(sigmas[-1] > 0) or not (noise.any() or sampler.max_denoise(guider, sigmas))
+    sigmas = stage.sigmas
+    cut = bool(sigmas[-1] > 0) or not (adds_noise or sampler.max_denoise(guider, sigmas))
     return guided_steps_of_schedule(share, sigmas, guider.inner_model.model_sampling, stage if cut else None)
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import collections
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
 from comfy.samplers import CFGGuider, Sampler
+
+from .schedule import Stage
 
 SamplerInputs = tuple[torch.Tensor, torch.Tensor, "torch.Tensor | None"]  # noise, latent, denoise mask
 
@@ -19,7 +22,7 @@ class Start:
     guider:  its CFGGuider inside `inner_sample`.
     options: its model_options, before the sampler adds to them.
     sampler, sigmas, seed: the host's.
-    stage:   `place_in_schedule` of sigmas.
+    stage:   the sigmas' place in a schedule.
     noise, latent: the canvas's, [B, C, ..., length, ...]; the latent in the model's scale.
     mask:    the denoise mask, 1 where the latent is made new, or None.
     """
@@ -28,11 +31,21 @@ class Start:
     options: dict
     sampler: Sampler
     sigmas: torch.Tensor
-    stage: tuple[int, int]
+    stage: Stage
     noise: torch.Tensor
     latent: torch.Tensor
     mask: torch.Tensor | None
     seed: int | None
+
+    @cached_property
+    def adds_noise(self) -> bool:
+        """Whether it begins with noise; a later stage goes on without."""
+        return bool(torch.any(self.noise))
+
+    @cached_property
+    def is_whole(self) -> bool:
+        """The host's `max_denoise`: whether the sigmas begin at the model's highest."""
+        return self.sampler.max_denoise(self.guider, self.stage.sigmas)
 
     @property
     def inputs(self) -> SamplerInputs:

@@ -165,8 +165,8 @@ class MergePatch:
         """Count the steps of this sampling."""
         sampler = executor.class_obj
         options = extra_args["model_options"]
-        steps = early_steps(self.tau, guider, sampler, sigmas, noise, options[STAGE])
-        run = MergeRun(self.canvas, GuidedCalls(sampler, sigmas, steps))
+        steps = early_steps(self.tau, guider, sampler, bool(torch.any(noise)), options[STAGE])
+        run = MergeRun(self.canvas, GuidedCalls(sampler, options[STAGE].sigmas, steps))
         options["transformer_options"][KEY] = run
 
         def on_step(*step: Any) -> None:

@@ -50,7 +50,7 @@ class SyncRun(JointRun):
     @cached_property
     def steps_before(self) -> int:
         """Steps of the stages before this one."""
-        return 0 if torch.any(self.start.noise) else self.start.stage[1]
+        return 0 if self.start.adds_noise else self.start.stage.before
 
     @cached_property
     def networks(self) -> list[torch.nn.Module]:
