@@ -72,5 +72,5 @@ class ViewFold:
         """Views side by side [B, C, ..., at least len(plan) * view] -> canvas [B, C, ..., length] (Eq. 4)."""
         canvas = views.index_select(self.axis, self.sources[0]) * self.shares[0]
         for source, share in zip(self.sources[1:], self.shares[1:], strict=True):
-            canvas += views.index_select(self.axis, source) * share
+            canvas = canvas.addcmul_(views.index_select(self.axis, source), share)
         return canvas.to(views.dtype)

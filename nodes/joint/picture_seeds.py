@@ -7,22 +7,25 @@ noise shows which it is.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 
-PROBE = 256  # values that tell noise apart
 MOST = 2**26  # values drawn at most to find where in a stream a picture is
 
 Draw = tuple[int, int]  # seed, and how many pictures of its stream come before
 
 
-def picture_noise(canvas_noise: torch.Tensor, shape: Sequence[int], seed: int, stream: int) -> torch.Tensor:
+def picture_noise(
+    probes: torch.Tensor, canvas: Sequence[int], shape: Sequence[int], seed: int, stream: int
+) -> torch.Tensor:
     """Noise [B, C, ..., view] in which picture b has the draw of the canvas's, of another stream.
 
-    canvas_noise: [B, C, ..., length, ...]. shape: of the noise to make. seed: the user's. stream: added to seeds.
+    probes: [B, n], the first values of the canvas's noise, which has the shape `canvas`. shape: of the noise to make.
+    seed:   the user's. stream: added to seeds.
     """
-    draws = _find_draws(canvas_noise, seed)
+    draws = _find_draws(probes, canvas, seed)
     made = {}
     for of_seed in dict.fromkeys(s for s, _ in draws):
         last = max(index for s, index in draws if s == of_seed)
@@ -36,23 +39,22 @@ def _pictures(seed: int, shape: Sequence[int], count: int) -> list[torch.Tensor]
     return [torch.randn((1, *shape[1:]), generator=generator) for _ in range(count)]
 
 
-def _find_draws(noise: torch.Tensor, seed: int) -> list[Draw]:
+def _find_draws(probes: torch.Tensor, shape: Sequence[int], seed: int) -> list[Draw]:
     """The draw of every picture: its place in the batch, unless its noise shows another."""
-    probes = noise.flatten(1)[:, :PROBE].float().cpu()
     batch = len(probes)
-    first = _pictures(seed, noise.shape, batch)
+    first = _pictures(seed, shape, batch)
     found: list[Draw | None] = [(seed, b) if _shows(probes[b], first[b]) else None for b in range(batch)]
     if None in found:
-        count = max(batch, min(64, MOST // noise[0].numel()))
-        stream = _pictures(seed, noise.shape, count)
+        count = max(batch, min(64, MOST // math.prod(shape[1:])))
+        stream = _pictures(seed, shape, count)
         for b in (b for b, draw in enumerate(found) if draw is None):
             index = next((i for i, picture in enumerate(stream) if _shows(probes[b], picture)), None)
             if index is not None:
                 found[b] = seed, index
-            elif _shows(probes[b], _pictures(seed + b, noise.shape, 1)[0]):
+            elif _shows(probes[b], _pictures(seed + b, shape, 1)[0]):
                 found[b] = seed + b, 0
     return [(seed, b) if draw is None else draw for b, draw in enumerate(found)]
 
 
 def _shows(probe: torch.Tensor, picture: torch.Tensor) -> bool:
-    return torch.equal(probe, picture.flatten()[:PROBE])
+    return torch.equal(probe, picture.flatten()[: len(probe)])

@@ -155,8 +155,9 @@ class Reference:
         self._begins_tied = carried is not None
 
     def _noise(self, window: torch.Tensor) -> torch.Tensor:
-        noise = picture_noise(self.start.noise, window.shape, self.start.seed or 0, REFERENCE_SEED)
-        return noise.to(self.start.noise)
+        start = self.start
+        noise = picture_noise(start.probes, start.noise.shape, window.shape, start.seed or 0, REFERENCE_SEED)
+        return noise.to(start.noise)
 
     def _users_latent(self, guide: Guide, window: torch.Tensor) -> torch.Tensor:
         """The guide's latent in the model's scale; refuses one that is not one view (ValueError)."""

@@ -12,6 +12,7 @@ from comfy.samplers import CFGGuider, Sampler
 
 from .schedule import Stage
 
+PROBE = 256  # values that tell noise apart
 SamplerInputs = tuple[torch.Tensor, torch.Tensor, "torch.Tensor | None"]  # noise, latent, denoise mask
 
 
@@ -40,7 +41,12 @@ class Start:
     @cached_property
     def adds_noise(self) -> bool:
         """Whether it begins with noise; a later stage goes on without."""
-        return bool(torch.any(self.noise))
+        return bool(self.probes.any()) or bool(self.noise.any())
+
+    @cached_property
+    def probes(self) -> torch.Tensor:
+        """The first values of every picture's noise, on the CPU: they show which draw it is."""
+        return self.noise.flatten(1)[:, :PROBE].float().cpu()
 
     @cached_property
     def is_whole(self) -> bool:

@@ -32,7 +32,7 @@ SAMPLES = {
 LOOPS = set(SAMPLES) - {"audio_long_96s", "audio_stable_audio", "lite_focus"}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def equipped(server):
     """The server with a tiny model under every name that the workflows ask for, and the pack's own where it is."""
     models = server.base / "models"
