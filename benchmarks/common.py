@@ -6,6 +6,7 @@ import platform
 import resource
 import subprocess
 import sys
+import time
 
 from ..bootstrap import ROOT
 
@@ -31,6 +32,14 @@ def synchronize() -> None:
 
     if torch.cuda.is_available():
         torch.cuda.synchronize()
+
+
+def clock() -> float:
+    """Seconds: of this process on a CPU, which other processes do not lengthen; of the wall around a GPU."""
+    import torch
+
+    synchronize()
+    return time.perf_counter() if torch.cuda.is_available() else time.process_time()
 
 
 def peak_of_process() -> int:

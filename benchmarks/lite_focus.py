@@ -19,22 +19,13 @@ and at all; and how much of a step is left at best, with attention for nothing.
 import json
 import math
 import statistics
-import time
 from pathlib import Path
 
 from ..bootstrap import host
-from .common import machine, parser, synchronize
+from .common import clock, machine, parser
 
 PUBLISHED = (0.5, 1.0, 1.5, 2.5)  # channels of the levels, of their width at downsampling 2
 ROWS, RATE = 16, 25  # of AudioLDM2's latent, which has 25 columns a second
-
-
-def clock() -> float:
-    """Seconds: of this process on a CPU, of the wall around a GPU."""
-    import torch
-
-    synchronize()
-    return time.perf_counter() if torch.cuda.is_available() else time.process_time()
 
 
 def slim_audioldm2(width: int, layers: int):

@@ -1,9 +1,10 @@
 """What joint diffusion costs: a panorama latent [1, 4, 64, 400] with CFG on a slim SD1.5, method by method.
 
-    python run.py bench [--steps 4] [--json FILE]
+    python run.py bench [--steps 4] [--threads 1] [--json FILE]
 
 Each method runs in a process of its own, so that its memory is its own. Within it, sampling steps alternate with the
-bare model on the very same batches, so the ratio does not depend on what else the machine does. Columns:
+bare model on the very same batches. On a CPU seconds are those of the process on --threads threads (one by default),
+which other processes do not lengthen; on a GPU they are the wall's, with synchronisation. Columns:
 
 windows   model windows per step (positive and negative counted apart)
 batches   model calls per step
@@ -17,11 +18,10 @@ memory    peak memory above what was held before sampling, MB
 import argparse
 import json
 import statistics
-import time
 from pathlib import Path
 
 from ..bootstrap import host
-from .common import machine, parser, peak, run_apart, synchronize
+from .common import clock, machine, parser, peak, run_apart
 
 WIDTH, HEIGHT, VIEW = 400, 64, 80
 METHODS = {
@@ -55,23 +55,21 @@ def patched_model(kind: str, overlap: float):
     return JointPatch(canvas, join, guide, "bench", finish_reference=True).install(model)
 
 
-class Clock:
+class Watched:
     """A model_function_wrapper that times every forward and keeps the batches of the last step."""
 
     def __init__(self):
-        self.inside, self.batches, self.marks = 0.0, [], []
+        self.inside, self.batches = 0.0, []
 
     def __call__(self, apply_model, args):
-        synchronize()
-        begin = time.perf_counter()
+        begin = clock()
         out = apply_model(args["input"], args["timestep"], **args["c"])
-        synchronize()
-        self.inside += time.perf_counter() - begin
+        self.inside += clock() - begin
         self.batches.append((apply_model, args["input"], args["timestep"], args["c"]))
         return out
 
 
-def measure(kind: str, overlap: float, steps: int) -> dict:
+def measure(kind: str, overlap: float, steps: int, threads: int) -> dict:
     """Run one method; medians over all steps but the first."""
     import torch
 
@@ -79,27 +77,26 @@ def measure(kind: str, overlap: float, steps: int) -> dict:
 
     from safa_pack.tests.tiny_models import conditioning
 
-    clock = Clock()
+    torch.set_num_threads(threads)
+    watched = Watched()
     model = patched_model(kind, overlap)
-    model.set_model_unet_function_wrapper(clock)
+    model.set_model_unet_function_wrapper(watched)
     latent = torch.zeros(1, 4, HEIGHT, WIDTH)
     noise = comfy.sample.prepare_noise(latent, 0)
-    rows, last = [], [time.perf_counter()]
+    rows, last = [], [clock()]
     held = peak()
 
     def on_step(step, denoised, x, total):
         """Close the step's books, then run the bare model on the same batches."""
-        synchronize()
-        whole, inside, batches = time.perf_counter() - last[0], clock.inside, clock.batches
+        whole, inside, batches = clock() - last[0], watched.inside, watched.batches
         most = peak() - held
-        begin = time.perf_counter()
+        begin = clock()
         for apply_model, x_in, t, c in batches:
             apply_model(x_in, t, **c)
-        synchronize()
-        bare = time.perf_counter() - begin
+        bare = clock() - begin
         rows.append((whole, inside, bare, sum(len(b[1]) for b in batches), len(batches), most))
-        clock.inside, clock.batches = 0.0, []
-        last[0] = time.perf_counter()
+        watched.inside, watched.batches = 0.0, []
+        last[0] = clock()
 
     prompts = conditioning("sd15", 1), conditioning("sd15", 2)
     comfy.sample.sample(
@@ -121,16 +118,18 @@ def measure(kind: str, overlap: float, steps: int) -> dict:
 def main(argv: list[str]) -> None:
     command = parser("panorama", __doc__)
     command.add_argument("--steps", type=int, default=4, help="measured steps per method")
+    command.add_argument("--threads", type=int, default=1)
     command.add_argument("--json", type=Path, help="also write the figures to this file")
     command.add_argument("--one", choices=list(METHODS), help=argparse.SUPPRESS)
     options = command.parse_args(argv)
     if options.one:
         host()
-        print(json.dumps({**measure(*METHODS[options.one], options.steps), "machine": machine()}))
+        print(json.dumps({**measure(*METHODS[options.one], options.steps, options.threads), "machine": machine()}))
         return
     results = {}
     for method in METHODS:
-        figures = run_apart("panorama", "--one", method, "--steps", str(options.steps))
+        numbers = ["--steps", str(options.steps), "--threads", str(options.threads)]
+        figures = run_apart("panorama", "--one", method, *numbers)
         if figures is None:
             raise SystemExit(f"{method} failed, see above.")
         results[method] = figures

@@ -31,11 +31,10 @@ import json
 import statistics
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from ..bootstrap import host
-from .common import machine, parser, peak, run_apart, synchronize
+from .common import clock, machine, parser, peak, run_apart
 from .panorama import HEIGHT, VIEW, WIDTH
 
 SAFA, STAR, MD, MAD, SYNC = "SaFa", "SaFa*", "MultiDiffusion", "Merge-Attend-Diffuse", "SyncDiffusion"
@@ -48,14 +47,6 @@ PAPER = {  # Table 3, Rtime in seconds: U-Net (SD 2.0), DiT (SD 3.5) in arXiv v1
     MAD: (41.82, 65.93, 85.25),
     SYNC: (401.03, 668.46, 623.59),
 }
-
-
-def clock() -> float:
-    """Seconds: of this process on a CPU, of the wall around a GPU."""
-    import torch
-
-    synchronize()
-    return time.perf_counter() if torch.cuda.is_available() else time.process_time()
 
 
 def slim_vae():
