@@ -24,7 +24,6 @@ CODE_COLUMNS = 5  # ACE-Step 1.5: latent columns (25 Hz) that one audio code (5 
 NO_CODE = 35847  # what the host fills up with after the last audio code
 KEYFRAMES = "keyframe_idxs"  # model cond: where each token of the host's LTXV guide frames lies on the canvas
 BESIDE = ("concat_latent_image", "concat_mask")  # cond keys: what inpainting models read beside the latent
-BESIDE = ("concat_latent_image", "concat_mask")  # cond keys of what lies beside the latent, column by column
 STRETCHED = "effnet"  # Stable Cascade's prior, which the network stretches over any picture, corner to corner
 
 Values = dict[str, CONDRegular]
@@ -113,15 +112,6 @@ class ViewEncoding:
         beside = {name: cond[name] for name in BESIDE if name in cond}
         long = {name: t for name, t in beside.items() if t.shape[-1] == self.windows.plan.length}
         return {**cond, **{name: t.index_select(-1, columns.to(t.device)) for name, t in long.items()}}
-
-    def _beside_first_view(self, cond: dict) -> dict:
-        """A cond with the first view's columns of what lies beside the latent: Stable Audio 3 scales nothing."""
-        windows, cut = self.windows, {}
-        for name in BESIDE:
-            tensor = cond.get(name)
-            if tensor is not None and tensor.shape[windows.from_end] == windows.plan.length:
-                cut[name] = windows.cut(tensor, (0,), alone=True)
-        return {**cond, **cut}
 
     def zoom_of(self, value: CONDRegular) -> Fraction | int | None:
         """`Windows.zoom_of` for a model cond, a fraction where it is smaller; of a list, its first part's."""
