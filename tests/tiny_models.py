@@ -66,9 +66,9 @@ def built_once(build):
 
     @lru_cache
     @wraps(build)
-    def kept(*args):
+    def kept(*args, **options):
         with torch.inference_mode(False):
-            return build(*args)
+            return build(*args, **options)
 
     return kept
 

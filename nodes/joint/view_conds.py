@@ -9,6 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import groupby
 from typing import Any
 
@@ -27,6 +28,8 @@ REFERENCE = "safa_reference"  # cond key: this cond is the reference's alone
 REFERENCE_CONTROL = "safa_reference_control"  # cond key: what the reference gets in place of the cond's control
 CUT = {"model_conds", "mask", "area", "gligen", SPAN, REFERENCE, REFERENCE_CONTROL}  # cond keys that `Piece` replaces
 OF_REFERENCE = CUT | {"default", "mask_strength"}  # and what would leave part of the reference without a prompt
+# model conds with which the host's networks take no batch: SVD's is time, and HunyuanVideo writes into a shared tensor
+ONE_BY_ONE = {"num_video_frames", "ref_latent"}
 PLAIN = str | int | float | bool | None
 TOGETHER = 64  # more windows in one call make no model faster, but take memory
 
@@ -178,8 +181,10 @@ class ViewConds:
             kept["area"] = area
         if "gligen" in cond:
             kept["gligen"] = shifted_boxes(cond["gligen"], self.windows, i)
-        piece = Piece(kept, values, mask, (*self._kind(kept, values), i if self._alone(kept, values) else None))
-        shared[id(values)] = piece
+        alone = self._alone(kept, values)
+        piece = Piece(kept, values, mask, (*self._kind(kept, values), i if alone else None))
+        if not alone:
+            shared[id(values)] = piece
         return piece
 
     def _reference_piece(self, cond: dict, values: dict) -> Piece:
@@ -197,7 +202,7 @@ class ViewConds:
     def _alone(self, kept: dict, values: dict) -> bool:
         """Whether a window must run by itself: where the batch is time, or boxes and frames are for one picture."""
         position = kept.get("gligen", ("",))[0] == "position"
-        return position or "num_video_frames" in values or ("control" in kept and is_video(kept["control"]))
+        return position or not ONE_BY_ONE.isdisjoint(values) or ("control" in kept and is_video(kept["control"]))
 
     def _kind(self, kept: dict, values: dict) -> tuple:
         """What pieces of one batch have in common: the shapes of their values, and what the host reads besides."""
@@ -213,11 +218,11 @@ class ViewConds:
             return tuple(self._shape(part, self.windows.zoom_of(part)) for part in value.cond)
         return (type(value), self._shape(value.cond, self.encoding.zoom_of(value)))
 
-    def _shape(self, tensor: torch.Tensor, zoom: int | None) -> tuple:
+    def _shape(self, tensor: torch.Tensor, zoom: Fraction | int | None) -> tuple:
         """Shape and type of a tensor once it is cut."""
         shape = [tensor.dtype, *tensor.shape[1:]]
         if zoom is not None:
-            shape[self.windows.from_end] = self.windows.plan.view * zoom
+            shape[self.windows.from_end] = self.windows.columns_at(zoom)
         return tuple(shape)
 
     # ---- One cond for the windows of a group ----
@@ -251,7 +256,7 @@ class ViewConds:
         return first._copy_with(self._join_tensors(tensors, windows, lambda tensor: zooms[id(tensor)]))
 
     def _join_tensors(
-        self, tensors: list[torch.Tensor], windows: Chosen, zoom_of: Callable[[torch.Tensor], int | None]
+        self, tensors: list[torch.Tensor], windows: Chosen, zoom_of: Callable[[torch.Tensor], Fraction | int | None]
     ) -> torch.Tensor:
         """[windows * B, ...]: each window's piece of its tensor; what is the same everywhere stays as it is."""
         alone, parts, done = len(windows) == 1, [], 0

@@ -7,12 +7,12 @@ clip, and every view gets all of it; what is longer describes the canvas.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 import torch
 from torch.nn.functional import interpolate, pad
 
 from comfy.conds import CONDList, CONDNoiseShape, CONDRegular
-from comfy.context_windows import IndexListContextWindow
 from comfy.samplers import encode_model_conds
 
 from .start import Start
@@ -22,6 +22,8 @@ REFERENCE_AUDIO = "reference_audio_timbre_latents"  # cond key of the host's Set
 ROUNDING = 1.0  # the host itself writes whole seconds
 CODE_COLUMNS = 5  # ACE-Step 1.5: latent columns (25 Hz) that one audio code (5 Hz) covers
 NO_CODE = 35847  # what the host fills up with after the last audio code
+KEYFRAMES = "keyframe_idxs"  # model cond: where each token of the host's LTXV guide frames lies on the canvas
+BESIDE = ("concat_latent_image", "concat_mask")  # cond keys: what inpainting models read beside the latent
 STRETCHED = "effnet"  # Stable Cascade's prior, which the network stretches over any picture, corner to corner
 
 Values = dict[str, CONDRegular]
@@ -55,6 +57,11 @@ class ViewEncoding:
     def encode(self, model: torch.nn.Module, conds: list[dict], of_canvas: list[bool]) -> list[Encoded]:
         """Conds of one list, processed for the canvas. of_canvas: whether each belongs to places on the canvas."""
         plan = self.windows.plan
+        if any(KEYFRAMES in c["model_conds"] for c in conds):
+            raise ValueError(
+                "a prompt holds guide frames of LTXV, whose places are counted on the whole canvas, and views cannot "
+                "have a part of them; connect the prompts from before LTXV Add Guide."
+            )
         if plan.view == plan.length:
             return [Encoded(c["model_conds"], []) for c in conds]
         name = self._name_of(conds)
@@ -88,7 +95,7 @@ class ViewEncoding:
         noise, latent, mask = self.start.window(first, self.windows.axis)
         return encode_model_conds(
             model.extra_conds,
-            conds[:],
+            [self._fitting(cond, first) for cond in conds],
             noise,
             noise.device,
             name,
@@ -98,8 +105,16 @@ class ViewEncoding:
             latent_shapes=[noise.shape],
         )
 
-    def zoom_of(self, value: CONDRegular) -> int | None:
-        """`Windows.zoom_of` for a model cond; of a list, its first part of the canvas's size."""
+    def _fitting(self, cond: dict, columns: torch.Tensor) -> dict:
+        """A cond whose sound beside the latent is as long as a view: the host stretches pictures, but no sound."""
+        if len(self.windows.dims) > 1:
+            return cond
+        beside = {name: cond[name] for name in BESIDE if name in cond}
+        long = {name: t for name, t in beside.items() if t.shape[-1] == self.windows.plan.length}
+        return {**cond, **{name: t.index_select(-1, columns.to(t.device)) for name, t in long.items()}}
+
+    def zoom_of(self, value: CONDRegular) -> Fraction | int | None:
+        """`Windows.zoom_of` for a model cond, a fraction where it is smaller; of a list, its first part's."""
         if isinstance(value, CONDList):
             zooms = (self.windows.zoom_of(part) for part in value.cond)
             return next((zoom for zoom in zooms if zoom is not None), None)
@@ -108,7 +123,7 @@ class ViewEncoding:
         if isinstance(value, CONDNoiseShape):  # the host itself cuts it like the latent
             long = value.cond.shape[self.windows.from_end]
             return 1 if long == self.windows.plan.length else None
-        return self.windows.zoom_of(value.cond)
+        return self.windows.zoom_of(value.cond) or self.windows.fraction_of(value.cond)
 
     # ---- What differs from view to view ----
 
@@ -128,28 +143,7 @@ class ViewEncoding:
         if "audio_codes" in whole and whole["audio_codes"].cond.shape[1] * CODE_COLUMNS > plan.view:
             codes = whole["audio_codes"].cond
             return [{"audio_codes": CONDRegular(codes_in(codes, c.to(codes.device)))} for c in columns]
-        return self._cut_by_the_host(model, whole)
-
-    def _cut_by_the_host(self, model: torch.nn.Module, whole: Values) -> list[Values]:
-        """Conds at another scale than the canvas's, which the model itself knows how to cut (PiD's small picture)."""
-        of_views: list[Values] = [{} for _ in self.windows.plan.starts]
-        axis, noise = self.windows.axis, self.start.noise
-        for name, value in whole.items():
-            if self.zoom_of(value) is not None or not isinstance(value.cond, torch.Tensor):
-                continue
-            for i, columns in enumerate(self.windows.plan.columns.tolist()):
-                window = IndexListContextWindow(columns, dim=axis, total_frames=self.windows.plan.length)
-                cut = model.resize_cond_for_context_window(name, value, window, noise, noise.device)
-                if cut is None or not _is_cut(value.cond, cut.cond, self.windows.from_end):
-                    break
-                of_views[i][name] = cut
-        return [of_view for of_view in of_views if of_view]
-
-
-def _is_cut(whole: torch.Tensor, piece: torch.Tensor, axis: int) -> bool:
-    """Whether the host cut along our axis: most of its cuts are along the time of a video."""
-    differs = [d for d in range(whole.ndim) if whole.shape[d] != piece.shape[d]]
-    return differs == [whole.ndim + axis]
+        return []
 
 
 def _begun_later(cond: dict, seconds: float) -> dict:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 from functools import cached_property
 
 import torch
@@ -58,14 +59,33 @@ class Windows:
                 return zoom
         return None
 
-    def cut(self, tensor: torch.Tensor, windows: Chosen, zoom: int = 1, alone: bool = False) -> torch.Tensor:
+    def fraction_of(self, tensor: torch.Tensor) -> Fraction | None:
+        """The part of a latent column that is one of its columns, for a tensor drawn smaller on the canvas; else None.
+
+        A half, a third, ... of the canvas's rows and columns, of at least four dimensions.
+        """
+        if len(self.dims) == 1 or tensor.ndim < 4:
+            return None
+        times = self.dims[-1] // tensor.shape[-1]
+        drawn = (tensor.shape[-2] * times, tensor.shape[-1] * times)
+        return Fraction(1, times) if times > 1 and drawn == self.dims[-2:] else None
+
+    def columns_at(self, zoom: Fraction | int) -> int:
+        """Columns of one window of a tensor of the canvas's size, `zoom` times."""
+        return math.ceil(self.plan.view * zoom)
+
+    def cut(self, tensor: torch.Tensor, windows: Chosen, zoom: Fraction | int = 1, alone: bool = False) -> torch.Tensor:
         """The windows of a tensor that ends with the canvas's dimensions, `zoom` times: [windows * B, ...].
 
-        A window that runs alone keeps the tensor's own batch; the host fits that to the latent's.
+        A window that runs alone keeps the tensor's own batch; the host fits that to the latent's. Where one of a
+        smaller tensor's columns reaches over a window's begin, the window begins with it.
         """
         axis, columns = self.from_end, self.columns[list(windows)]
         if zoom > 1:
             columns = (columns.unsqueeze(-1) * zoom + torch.arange(zoom)).flatten(1)
+        if zoom < 1:
+            times = zoom.denominator
+            columns = columns[:, ::times] // times
         wide = tensor.index_select(axis, columns.flatten().to(tensor.device))
         if alone:
             return wide
