@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import chain
 
@@ -20,7 +21,7 @@ from .reference import NoReference, Reference
 from .regions import SPAN
 from .schedule import sampler_name
 from .start import Start
-from .view_conds import TOGETHER, CondLists, Group, ViewConds
+from .view_conds import CondLists, Group, ViewConds
 from .windows import Chosen, Windows
 
 
@@ -45,7 +46,7 @@ class JointRun:
         self.fold = ViewFold(plan, weights, noise.ndim, self.axis, noise.device, noise.dtype)
         self.watch = FiniteWatch(who, self.view_name)
         self.called = False
-        self.most = TOGETHER
+        self.most = _together(math.prod(canvas.view_shape(noise.shape)))
         self.running: Chosen = ()
         one_view = plan.length == plan.view and len(plan) == 1
         spans = any(SPAN in cond for cond in chain.from_iterable(start.guider.conds.values()))
@@ -216,6 +217,11 @@ class Predictions:
 
 def _of_another_size(x: torch.Tensor, expected: torch.Tensor) -> str:
     return f"a prediction of {list(x.shape[2:])} latents was asked for, expected {list(expected.shape[2:])}"
+
+
+def _together(values: int) -> int:
+    """Windows of so many values that one call has at most: more make no model faster, but take memory."""
+    return min(max(2**20 // values, 8), 64)
 
 
 def _free_memory(model: torch.nn.Module, model_options: dict) -> float:

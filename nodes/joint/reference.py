@@ -226,6 +226,8 @@ class Reference:
         noise, latent, _ = self.inputs
         tied, canvas = self._x(self.crop(noise), self.crop(latent)), self.crop(x)
         untied = self._x(self.start.noise, self.start.latent) + (canvas - tied)
+        # a sampler that begins with the bare noise (the host's VOID sampler)
+        untied = torch.where(canvas == self.crop(noise), self.start.noise, untied)
         return self.append(torch.where(self.places, untied, canvas), self.crop_reference(x))
 
     def _repair(self, x: torch.Tensor) -> None:

@@ -31,7 +31,6 @@ OF_REFERENCE = CUT | {"default", "mask_strength"}  # and what would leave part o
 # model conds with which the host's networks take no batch: SVD's is time, and HunyuanVideo writes into a shared tensor
 ONE_BY_ONE = {"num_video_frames", "ref_latent"}
 PLAIN = str | int | float | bool | None
-TOGETHER = 64  # more windows in one call make no model faster, but take memory
 
 CondLists = Sequence[list[dict] | None]
 
