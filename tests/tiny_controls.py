@@ -14,6 +14,7 @@ import comfy.ldm.flux.controlnet
 import comfy.ldm.hydit.controlnet
 import comfy.ldm.qwen_image.controlnet
 import comfy.ldm.wan.vae
+import comfy.ops
 import comfy.sd
 import comfy.t2i_adapter.adapter
 import comfy.taesd.taesd
@@ -23,6 +24,7 @@ from safa_pack.tests import tiny_families, tiny_models
 from safa_pack.tests.tiny_models import build, built_once, randomise
 
 CPU = torch.device("cpu")
+OPERATIONS = comfy.ops.disable_weight_init
 
 
 # ---- Autoencoders ----

@@ -10,7 +10,7 @@ import comfy.conds
 import comfy.ldm.audio.embedders
 import comfy.supported_models
 
-from safa_pack.tests.tiny_models import SD_UNET, _patcher, built_once, randomise
+from safa_pack.tests.tiny_models import SD_UNET, built_once, patcher, randomise
 
 WIDTH, POOLED = 64, 32  # of texts, and of their pooled vector
 
@@ -29,7 +29,7 @@ def make(family, config, seed=5):
     supported.set_inference_dtype(torch.float32, None)
     model = supported.get_model({}, "")
     randomise(model.diffusion_model, seed)
-    return _patcher(model)
+    return patcher(model)
 
 
 WAN = {
@@ -224,6 +224,19 @@ def cascade_b():
 
 
 @built_once
+def _z_image():
+    sizes = {"dim": 256, "n_layers": 2, "n_refiner_layers": 1, "n_heads": 8, "n_kv_heads": 8, "multiple_of": 32}
+    texts = {"cap_feat_dim": WIDTH, "axes_dims": [8, 12, 12], "axes_lens": [64, 64, 64], "qk_norm": True}
+    later = {"in_channels": 16, "z_image_modulation": True, "ffn_dim_multiplier": 8 / 3}
+    return make("ZImage", {"image_model": "lumina2"} | sizes | texts | later)
+
+
+def z_image():
+    """Z-Image. Latents [B, 16, H, W]."""
+    return _z_image().clone()
+
+
+@built_once
 def _hunyuan_video():
     sizes = {"in_channels": 16, "out_channels": 16, "hidden_size": 128, "num_heads": 1, "depth": 1}
     shape = {"patch_size": [1, 2, 2], "axes_dim": [16, 56, 56], "theta": 256, "mlp_ratio": 1.0, "qkv_bias": True}
@@ -277,7 +290,7 @@ def svd():
     return _svd().clone()
 
 
-SD15 = SD_UNET | {"model_channels": 64, "context_dim": WIDTH}
+SD15 = SD_UNET | {"model_channels": 64, "context_dim": WIDTH, "num_heads": 8}
 
 
 @built_once
@@ -300,7 +313,8 @@ def pix2pix():
     return _sd15("SD15_instructpix2pix", 8).clone()
 
 
-SDXL = SD15 | {
+SDXL = SD_UNET | {
+    "context_dim": WIDTH,
     "num_head_channels": 64,
     "use_linear_in_transformer": True,
     "num_classes": "sequential",
@@ -314,7 +328,7 @@ def _sdxl():
 
 
 def sdxl():
-    """SDXL of two levels, with its size embedding. Latents [B, 4, H, W]."""
+    """SDXL of two levels, as wide as in the real one, with its size embedding. Latents [B, 4, H, W]."""
     return _sdxl().clone()
 
 
@@ -392,7 +406,7 @@ def _reading(family):
     of_seconds = randomise(embedder, 3).state_dict()
     model = supported.get_model({f"conditioner.conditioners.seconds_total.{k}": v for k, v in of_seconds.items()}, "")
     model.diffusion_model = ReadingNetwork(supported.latent_format.latent_channels)
-    return _patcher(model)
+    return patcher(model)
 
 
 def reading(family):

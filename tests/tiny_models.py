@@ -315,7 +315,7 @@ def _ace_step():
     config.set_inference_dtype(torch.float32, None)
     model = config.get_model({}, "")
     randomise(model.diffusion_model, seed=70)
-    return _patcher(model)
+    return patcher(model)
 
 
 def ace_step():
@@ -345,7 +345,7 @@ def _ace_step15():
     config.set_inference_dtype(torch.float32, None)
     model = config.get_model({}, "")
     randomise(model.diffusion_model, seed=75)
-    return _patcher(model)
+    return patcher(model)
 
 
 def ace_step15():
@@ -353,7 +353,8 @@ def ace_step15():
     return _ace_step15().clone()
 
 
-def _patcher(model):
+def patcher(model):
+    """The host's ModelPatcher of a model."""
     device = comfy.model_management.get_torch_device()
     offload = comfy.model_management.unet_offload_device()
     return comfy.model_patcher.CoreModelPatcher(model.to(offload), load_device=device, offload_device=offload)
@@ -412,7 +413,7 @@ def _toy(flow, channels, dims):
     model = comfy.model_base.BaseModel(config, kind)
     model.diffusion_model = ToyDenoiser(channels).eval()
     comfy.model_management.archive_model_dtypes(model.diffusion_model)
-    return _patcher(model)
+    return patcher(model)
 
 
 def toy(flow=False, channels=4, dims=2):

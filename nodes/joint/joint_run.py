@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from itertools import chain
@@ -16,7 +17,7 @@ from ..canvas import Canvas
 from ..errors import named
 from .finite import FiniteWatch
 from .held_pictures import HeldPictures
-from .other_nodes import CallerError
+from .other_nodes import UNFIT, CallerError, culprit
 from .reference import NoReference, Reference
 from .regions import SPAN
 from .schedule import sampler_name
@@ -113,14 +114,7 @@ class JointRun:
         together = call.runs and x is call.canvas and model_options is call.options
         windows = self._windows[: len(self.plan) + (1 if together else 0)]
         source = call.state if together else x
-        predictions: dict[int, Predictions] = {}
-        for group in self.groups(model, conds, windows, model_options):
-            batch = self.cut(source, group.windows)
-            for i, out in enumerate(self.run(executor, group, model, batch, timestep, model_options)):
-                if conds[i] is not None:
-                    if i not in predictions:
-                        predictions[i] = Predictions(out, self.axis, len(windows), len(x))
-                    predictions[i].put(group.windows, out)
+        predictions = self._predictions(executor, model, conds, source, windows, timestep, model_options)
         if together:
             call.keep(model, conds, [None if c is None else predictions[i].last() for i, c in enumerate(conds)])
         # a long canvas's predictions are not kept beside what guidance and sampler make of it
@@ -128,6 +122,53 @@ class JointRun:
             torch.zeros_like(x) if c is None else self.fold.scatter(predictions.pop(i).beside)
             for i, c in enumerate(conds)
         ]
+
+    def _predictions(
+        self,
+        executor: Callable,
+        model: torch.nn.Module,
+        conds: CondLists,
+        source: torch.Tensor,
+        windows: Chosen,
+        timestep: torch.Tensor,
+        model_options: dict,
+    ) -> dict[int, Predictions]:
+        """Of the i-th list of conds, the predictions of all windows.
+
+        Some nodes' functions inside the network take one picture alone (USO's style): where one fails with several
+        windows, they run one by one from then on.
+        """
+        arguments = executor, model, conds, source, windows, timestep, model_options
+        try:
+            return self._predict_groups(*arguments)
+        except UNFIT as error:
+            function = culprit(error, model_options)
+            if function is None or self.most == 1:
+                raise
+            self.most = 1
+        predictions = self._predict_groups(*arguments)
+        logging.warning(f"{self.who}: {function} takes no batch of views; they run one by one, which is slower.")
+        return predictions
+
+    def _predict_groups(
+        self,
+        executor: Callable,
+        model: torch.nn.Module,
+        conds: CondLists,
+        source: torch.Tensor,
+        windows: Chosen,
+        timestep: torch.Tensor,
+        model_options: dict,
+    ) -> dict[int, Predictions]:
+        predictions: dict[int, Predictions] = {}
+        for group in self.groups(model, conds, windows, model_options):
+            batch = self.cut(source, group.windows)
+            for i, out in enumerate(self.run(executor, group, model, batch, timestep, model_options)):
+                if conds[i] is not None:
+                    if i not in predictions:
+                        predictions[i] = Predictions(out, self.axis, len(windows), len(source))
+                    predictions[i].put(group.windows, out)
+        return predictions
 
     def _of_reference(
         self,

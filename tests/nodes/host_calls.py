@@ -56,7 +56,7 @@ def joint(model, canvas, positive, negative, steps=2, cfg=CFG, guide=None, batch
     )
 
 
-def separate(model, canvas, conds, steps=2, cfg=CFG, guide=None, batch=1):
+def separate(model, canvas, conds, steps=2, cfg=CFG, guide=None, batch=1, predict=predict):
     """Algorithm 1 with Euler steps; conds(i) gives (positive, negative) of view i (of the reference: its number)."""
     sampling, plan, axis = model.get_model_object("model_sampling"), canvas.plan, canvas.axis
     sigmas = comfy.samplers.calculate_sigmas(sampling, SCHEDULER, steps)
