@@ -10,10 +10,10 @@ import comfy.model_management
 import comfy.samplers
 import comfy.utils
 from comfy.k_diffusion.sampling import default_noise_sampler, sample_euler_ancestral
-from comfy_extras import nodes_advanced_samplers, nodes_custom_sampler
 
 from safa_pack.nodes.joint.injected_noise import BROWNIAN
 from safa_pack.nodes.joint.schedule import CALLS_PER_STEP
+from safa_pack.tests.nodes import host_calls
 from safa_pack.tests.nodes.harness import (
     VIEW,
     Recorder,
@@ -30,7 +30,8 @@ from safa_pack.tests.nodes.harness import (
     picture,
     schedule,
 )
-from safa_pack.tests.tiny_models import toy
+from safa_pack.tests.nodes.host_list import host_list
+from safa_pack.tests.tiny_models import ToyDenoiser, toy
 
 pytestmark = [
     pytest.mark.host,
@@ -96,7 +97,6 @@ def test_table_of_the_samplers(capsys):
         print(f"  {'sampler':28}{'EPS':>8}{'K':>7}{'FLOW':>8}{'K':>7}")
         for name, (eps, k, flow, k_flow) in TABLE.items():
             print(f"  {name:28}{eps:8g}{k!s:>7}{flow:8g}{k_flow!s:>7}")
-    assert len(SAMPLERS) == 44
 
 
 # no guided step at all: whether it is left out does not depend on the sampler, but on how it counts them
@@ -140,29 +140,52 @@ def test_all_schedulers():
 
 # ---- Samplers with options, and those of other packs ----
 
+SDE = {"eta": 0.5, "s_noise": 0.9}
+ADAPTIVE = {"order": 2, "rtol": 0.2, "atol": 0.1, "h_init": 0.1, "eta": 1.0, "s_noise": 1.0}
+CONTROLLED = {"pcoeff": 0.0, "icoeff": 1.0, "dcoeff": 0.0, "accept_safety": 0.81}
+NODES_WITH_OPTIONS = [
+    ("KSamplerSelect", {"sampler_name": "res_multistep"}),
+    ("SamplerDPMAdaptative", ADAPTIVE | CONTROLLED),
+    ("SamplerDPMPP_2M_SDE", {"solver_type": "heun", "noise_device": "gpu"} | SDE),
+    ("SamplerDPMPP_2S_Ancestral", SDE),
+    ("SamplerDPMPP_3M_SDE", {"noise_device": "cpu"} | SDE),
+    ("SamplerDPMPP_SDE", {"r": 0.4, "noise_device": "gpu"} | SDE),
+    ("SamplerER_SDE", {"solver_type": "Reverse-time SDE", "max_stage": 2, "eta": 1.0, "s_noise": 1.0}),
+    ("SamplerEulerAncestral", SDE),
+    ("SamplerEulerAncestralCFGPP", SDE),
+    ("SamplerEulerCFGpp", {"version": "regular"}),
+    ("SamplerEulerCFGpp", {"version": "alternative"}),
+    ("SamplerLCM", {"s_noise": 0.9, "s_noise_end": 0.5, "noise_clip_std": 2.0}),
+    ("SamplerLMS", {"order": 2}),
+    ("SamplerSASolver", {"model": toy(), "eta": 1.0, "sde_start_percent": 0.0, "sde_end_percent": 1.0, "s_noise": 1.0,
+                         "predictor_order": 2, "corrector_order": 3, "use_pece": True, "simple_order_2": False}),
+    ("SamplerSEEDS2", {"solver_type": "phi_2", "eta": 1.0, "s_noise": 1.0, "r": 1.0}),
+    ("VOIDSampler", {}),
+]  # fmt: skip
+THAT_RESIZE = {"SamplerLCMUpscale", "SamplerARVideo"}
 
-def test_sampler_nodes_with_options():
-    nodes = nodes_custom_sampler
-    model = toy()
-    for node, options in (
-        (nodes.SamplerDPMAdaptative, dict(order=2, rtol=0.2, atol=0.1, h_init=0.1, pcoeff=0.0, icoeff=1.0, dcoeff=0.0,
-                                          accept_safety=0.81, eta=1.0, s_noise=1.0)),
-        (nodes.SamplerDPMPP_SDE, dict(eta=0.5, s_noise=0.9, r=0.4, noise_device="gpu")),
-        (nodes.SamplerDPMPP_3M_SDE, dict(eta=0.5, s_noise=0.9, noise_device="cpu")),
-        (nodes.SamplerSASolver, dict(model=model, eta=1.0, sde_start_percent=0.0, sde_end_percent=1.0, s_noise=1.0,
-                                     predictor_order=2, corrector_order=3, use_pece=True, simple_order_2=False)),
-        (nodes.SamplerSEEDS2, dict(solver_type="phi_2", eta=1.0, s_noise=1.0, r=1.0)),
-        (nodes.SamplerER_SDE, dict(solver_type="Reverse-time SDE", max_stage=2, eta=1.0, s_noise=1.0)),
-        (nodes.SamplerLMS, dict(order=2)),
-        (nodes_advanced_samplers.SamplerLCM, dict(s_noise=0.9, s_noise_end=0.5, noise_clip_std=2.0)),
-        (nodes_advanced_samplers.SamplerEulerCFGpp, dict(version="regular")),
-        (nodes_advanced_samplers.SamplerEulerCFGpp, dict(version="alternative")),
-    ):  # fmt: skip
-        recorder = Recorder(model)
-        (sampler,) = node.execute(**options).result
-        custom(cfg_guider(patched(recorder.model, CANVAS, guide=GUIDE)), empty(CANVAS), sampler, steps=5)
-        name = "dpm_adaptive" if node is nodes.SamplerDPMAdaptative else node.__name__
-        assert check(recorder, name, schedule(model, steps=5), 2)[0] == 0, name
+
+def sampler_of(name, **options):
+    (sampler,) = host_list()[name].execute(**options).result
+    return sampler
+
+
+def test_every_sampler_node_of_the_host_is_known():
+    names = {name for name, node in host_list().items() if "SAMPLER" in node.RETURN_TYPES}
+    unknown = sorted(names - {name for name, _ in NODES_WITH_OPTIONS} - THAT_RESIZE)
+    assert not unknown, (
+        f"Sampler nodes of the host that are not tried here; put them into NODES_WITH_OPTIONS: {unknown}"
+    )
+
+
+@pytest.mark.parametrize(("node", "options"), NODES_WITH_OPTIONS)
+def test_sampler_nodes_with_options(node, options):
+    recorder = Recorder(toy())
+    sampler = sampler_of(node, **options)
+    custom(cfg_guider(patched(recorder.model, CANVAS, guide=GUIDE)), empty(CANVAS), sampler, steps=5)
+    name = "dpm_adaptive" if node == "SamplerDPMAdaptative" else node
+    assert check(recorder, name, schedule(toy(), steps=5), 2)[0] == 0
+    assert free_places_differ(recorder.calls[1][1])
 
 
 def restless(model, x, sigmas, extra_args=None, callback=None, disable=None):
@@ -200,11 +223,20 @@ def test_churn_is_repaired(caplog):
 
 
 def test_a_sampler_that_resizes_is_refused_in_words():
-    sampler = nodes_advanced_samplers.SamplerLCMUpscale.execute(2.0, -1, "bilinear").result[0]
+    sampler = sampler_of("SamplerLCMUpscale", scale_ratio=2.0, scale_steps=-1, upscale_method="bilinear")
     with pytest.raises(ValueError, match="SaFa Model Patch: the sampler sample_lcm_upscale changes the latent's size"):
         custom(cfg_guider(patched(toy(), CANVAS)), empty(CANVAS), sampler)
-    unscaled = nodes_advanced_samplers.SamplerLCMUpscale.execute(1.0, -1, "bilinear").result[0]
+    unscaled = sampler_of("SamplerLCMUpscale", scale_ratio=1.0, scale_steps=-1, upscale_method="bilinear")
     assert torch.isfinite(custom(cfg_guider(patched(toy(), CANVAS, guide=GUIDE)), empty(CANVAS), unscaled)[0]).all()
+
+
+def test_a_sampler_that_takes_frame_by_frame_is_refused_in_words(monkeypatch):
+    for cache in ("init_kv_caches", "init_crossattn_caches"):  # what it looks for in a network
+        monkeypatch.setattr(ToyDenoiser, cache, lambda self, *args: [], raising=False)
+    video = host_calls.canvas_of((1, 4, 2, 4, 28), 12)
+    model = patched(toy(dims=3), video, guide=GUIDE)
+    with pytest.raises(ValueError, match="SaFa Model Patch: the sampler sample_ar_video changes the latent's size"):
+        custom(cfg_guider(model), empty(video), sampler_of("SamplerARVideo", num_frame_per_block=1))
 
 
 def test_a_users_noise_sampler_is_heard_and_tied():
