@@ -52,9 +52,15 @@ def _code_of(function: Any) -> CodeType | None:
 
 def name_of(function: Any) -> str:
     """A function or callable object as module and name."""
+    named = getattr(function, "func", function)
+    named = named if hasattr(named, "__qualname__") else type(named)
+    module = _module_of(function).replace("\\", "/").rsplit("/", 1)[-1]  # the host names modules of packs by their path
+    return f"{module}.{named.__qualname__}"
+
+
+def _module_of(function: Any) -> str:
     function = getattr(function, "func", function)
-    named = function if hasattr(function, "__qualname__") else type(function)
-    return f"{named.__module__}.{named.__qualname__}"
+    return str((function if hasattr(function, "__qualname__") else type(function)).__module__)
 
 
 def culprit(error: BaseException, model_options: dict) -> str | None:
@@ -64,7 +70,7 @@ def culprit(error: BaseException, model_options: dict) -> str | None:
     """
     if comfy.model_management.is_oom(error):
         return None
-    functions = {_code_of(f): f for f in functions_of(model_options) if not name_of(f).startswith(PACK)}
+    functions = {_code_of(f): f for f in functions_of(model_options) if not _module_of(f).startswith(PACK)}
     found = None
     trace: TracebackType | None = error.__traceback__
     while trace is not None:
