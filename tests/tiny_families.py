@@ -323,13 +323,13 @@ SDXL = SD_UNET | {
 
 
 @built_once
-def _sdxl():
-    return make("SDXL", SDXL)
+def _sdxl(width):
+    return make("SDXL", SDXL | {"model_channels": width})
 
 
-def sdxl():
+def sdxl(width=320):
     """SDXL of two levels, as wide as in the real one, with its size embedding. Latents [B, 4, H, W]."""
-    return _sdxl().clone()
+    return _sdxl(width).clone()
 
 
 HUNYUAN_DIT = {
@@ -360,6 +360,18 @@ def hunyuan_prompt(seed):
     t5 = prompt(seed + 10, tokens=8, width=POOLED)[0][0]
     masks = {"attention_mask": torch.ones(1, 8), "attention_mask_mt5xl": torch.ones(1, 8)}
     return prompt(seed, tokens=8, conditioning_mt5xl=t5, **masks)
+
+
+@built_once
+def _pixart():
+    sizes = {"hidden_size": 48, "depth": 1, "num_heads": 2, "caption_channels": WIDTH, "model_max_length": 16}
+    told = {"micro_condition": True, "pe_interpolation": 1}
+    return make("PixArtAlpha", {"image_model": "pixart_alpha"} | told | sizes)
+
+
+def pixart():
+    """PixArt, which is told the size and the form of its picture. Latents [B, 4, H, W]."""
+    return _pixart().clone()
 
 
 # ---- Families whose networks are large or costly: the host's class around a network that reads its conditions ----

@@ -7,6 +7,7 @@ run one by one, each with copies of the patches that hold its piece.
 from __future__ import annotations
 
 import copy
+import functools
 import types
 from collections.abc import Callable
 from typing import Any
@@ -19,37 +20,44 @@ from comfy.model_patcher import ModelPatcher
 from .windows import Chosen, Windows
 
 PLACES = ("patches", "patches_replace")  # in the host's transformer_options
+WRAPPER = "model_function_wrapper"  # in its model_options
 COLOURS = 4  # channels that an IMAGE, [b, height, width, channels], has at most
 Cut = Callable[[torch.Tensor], torch.Tensor]
 
 
 class HeldPictures:
-    """Replaces the patches of a model by copies for one window; kept, as patches keep what they encoded."""
+    """Replaces the patches and wrapper of a network by copies for one window; kept, as they keep what they encoded."""
 
     def __init__(self, windows: Windows):
         self.windows = windows
-        self._kept: dict[tuple, tuple[list, dict | None]] = {}
+        self._kept: dict[tuple, tuple[dict, dict]] = {}
 
-    def any_in(self, options: dict) -> bool:
-        """Whether the host's transformer_options have patches that hold a picture of the canvas."""
-        return self._patches_for(options, 0) is not None
+    def any_in(self, model_options: dict) -> bool:
+        """Whether the host's model_options have patches that hold a picture of the canvas."""
+        return self.options_for(model_options, (0,)) is not model_options
 
     def options_for(self, model_options: dict, windows: Chosen) -> dict:
         """The host's model_options for one window; unchanged where nothing is held."""
+        if len(windows) > 1:
+            return model_options
         options = model_options.get("transformer_options", {})
-        patches = self._patches_for(options, windows[0]) if len(windows) == 1 else None
-        return model_options if patches is None else {**model_options, "transformer_options": {**options, **patches}}
+        held = {place: options.get(place) for place in PLACES}
+        held[WRAPPER] = model_options.get(WRAPPER)
+        copies = self._copies_for(held, windows[0])
+        changed = {place: copies[place] for place in held if copies[place] is not held[place]}
+        if not changed:
+            return model_options
+        wrapper = {WRAPPER: changed.pop(WRAPPER)} if WRAPPER in changed else {}
+        return {**model_options, **wrapper, "transformer_options": {**options, **changed}}
 
-    def _patches_for(self, options: dict, window: int) -> dict | None:
-        held = [options.get(place) for place in PLACES]
-        key = (window, *map(id, held))
+    def _copies_for(self, held: dict, window: int) -> dict:
+        """What is held, by place, for one window: the same objects where they hold no picture."""
+        key = (window, *map(id, held.values()))
         if key not in self._kept:
             if len(self._kept) > 4 * (len(self.windows.plan) + 1):  # a node that adds patches at every call
                 self._kept.clear()
             copies = Copies(lambda tensor: self._cut(tensor, window))
-            patches = {place: copies.of(value) for place, value in zip(PLACES, held, strict=True) if value}
-            changed = any(patches[place] is not options[place] for place in patches)
-            self._kept[key] = (held, patches if changed else None)
+            self._kept[key] = held, {place: copies.of(value) for place, value in held.items()}
         return self._kept[key][1]
 
     def _cut(self, tensor: torch.Tensor, window: int) -> torch.Tensor:
@@ -72,8 +80,8 @@ class HeldPictures:
 class Copies:
     """Copies of nested values in which every tensor is replaced by `cut`; what holds none stays the same object.
 
-    Looks into dicts, lists, tuples, functions' closures, and objects of other nodes together with what they hold of
-    their own module; networks and the host's models stay.
+    Looks into dicts, lists, tuples, functions' closures and defaults, and objects of other nodes together with what
+    they hold of their own module; networks and the host's models stay.
     """
 
     def __init__(self, cut: Cut):
@@ -99,6 +107,8 @@ class Copies:
             return type(value)(parts) if changed and type(value) in (list, tuple) else value
         if isinstance(value, types.FunctionType):
             return self._copy_function(value)
+        if isinstance(value, functools.partial):
+            return self._copy_partial(value)
         if isinstance(value, types.MethodType):
             holder = self.of(value.__self__)
             return value if holder is value.__self__ else types.MethodType(value.__func__, holder)
@@ -107,15 +117,23 @@ class Copies:
         return self._copy_object(value)
 
     def _copy_function(self, function: types.FunctionType) -> types.FunctionType:
-        cells = function.__closure__ or ()
+        cells, defaults = function.__closure__ or (), (function.__defaults__, function.__kwdefaults__)
         contents = [self._of_cell(cell) for cell in cells]
-        if all(content is cell for content, cell in zip(contents, cells, strict=True)):
+        of_window = self.of(defaults[0]), self.of(defaults[1])
+        if all(new is old for new, old in zip((*contents, *of_window), (*cells, *defaults), strict=True)):
             return function
         made = types.FunctionType(
-            function.__code__, function.__globals__, function.__name__, function.__defaults__, tuple(contents)
+            function.__code__, function.__globals__, function.__name__, of_window[0], tuple(contents)
         )
-        made.__kwdefaults__ = function.__kwdefaults__
-        return made
+        made.__kwdefaults__ = of_window[1]
+        return functools.update_wrapper(made, function, updated=())
+
+    def _copy_partial(self, value: functools.partial) -> functools.partial:
+        parts = value.func, value.args, value.keywords
+        function, args, keywords = (self.of(part) for part in parts)
+        if function is value.func and args is value.args and keywords is value.keywords:
+            return value
+        return functools.partial(function, *args, **keywords)
 
     def _of_cell(self, cell: types.CellType) -> types.CellType:
         try:

@@ -146,7 +146,10 @@ class JointRun:
             if function is None or self.most == 1:
                 raise
             self.most = 1
-        predictions = self._predict_groups(*arguments)
+            try:
+                predictions = self._predict_groups(*arguments)
+            except UNFIT:
+                raise error from None
         logging.warning(f"{self.who}: {function} takes no batch of views; they run one by one, which is slower.")
         return predictions
 
@@ -193,7 +196,7 @@ class JointRun:
         """The calls of the host's batch for these windows."""
         options = model_options.get("transformer_options", {})
         # AnimateDiff-Evolved ("ad_params"): the batch is time
-        most = 1 if "ad_params" in options or self.pictures.any_in(options) else self.most
+        most = 1 if "ad_params" in options or self.pictures.any_in(model_options) else self.most
         with named(self.who):
             return self.conds.groups(model, conds, windows, most, lambda: _free_memory(model, model_options))
 

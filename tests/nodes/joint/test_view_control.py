@@ -1,18 +1,12 @@
+"""ControlNet hints per view; tests/nodes/joint/mixes/test_controls.py has every kind of control."""
+
 import copy
 
 import pytest
 import torch
 
-import comfy.cldm.cldm
-import comfy.controlnet
-import comfy.latent_formats
-import comfy.model_management
-import comfy.sd
-import comfy.t2i_adapter.adapter
-import comfy.taesd.taesd
 import comfy.utils
 import node_helpers
-from comfy_extras.nodes_controlnet import ControlNetInpaintingAliMamaApply
 
 import nodes as host_nodes
 from safa_pack.nodes.canvas import Guide
@@ -180,85 +174,6 @@ def test_a_prompt_for_some_rows_gets_the_hint_of_these_rows():
     hints = torch.cat([kwargs["hint"] for _, kwargs in calls])
     rows = image[:, 16:48]
     assert all(any(torch.equal(h, piece(rows, canvas, i).movedim(-1, 1)[0]) for h in hints) for i in range(3))
-
-
-class SlimAdapter(comfy.t2i_adapter.adapter.Adapter_light):
-    """An adapter for UNets of two levels with one block each."""
-
-    def __init__(self):
-        super().__init__(channels=[320, 320], nums_rb=1, cin=192)
-
-    def forward(self, x):
-        lower, upper = (f for f in super().forward(x)["input"] if f is not None)
-        return {"input": [lower, None, upper, None]}  # read from the end, block by block
-
-
-@pytest.mark.parametrize(("shape", "axis", "batch"), [(WIDE, 3, 2), (TALL, 2, 1)])
-def test_a_t2i_adapter(shape, axis, batch):
-    canvas = canvas_of(shape, 12, loop=True, axis=axis)
-    adapter = tiny_models.randomise(SlimAdapter(), 5, scale=3)
-    net = comfy.controlnet.T2IAdapter(adapter, 3, 8, "nearest-exact")
-    image = ramp(canvas)
-    together = check(
-        canvas,
-        controlled(image, net=net),
-        lambda i: controlled(piece(image, canvas, i), net=net),
-        batch=batch,
-    )
-    assert difference(together, joint(tiny_models.sd15(), canvas, prompt(1), prompt(99), batch=batch)) > 0.01
-
-
-def test_an_inpainting_control_gets_its_mask_cut_too():
-    canvas = canvas_of(WIDE, 12, loop=True)
-    config = {key: value for key, value in tiny_models.SD15_UNET.items() if key != "out_channels"}
-    network = tiny_models.build(comfy.cldm.cldm.ControlNet, config | {"hint_channels": 4}, 19)
-    net = comfy.controlnet.ControlNet(network, load_device=torch.device("cpu"), concat_mask=True)
-    image = ramp(canvas)
-    mask = (torch.rand(1, 64, 224, generator=torch.Generator().manual_seed(3)) > 0.5).float()
-
-    def inpainting(image, mask):
-        apply = ControlNetInpaintingAliMamaApply.execute
-        return apply(prompt(1), prompt(99), net, None, image, mask, 0.8, 0.0, 1.0).result
-
-    def view(i):
-        return inpainting(piece(image, canvas, i), piece(mask.unsqueeze(-1), canvas, i).squeeze(-1))
-
-    check(canvas, inpainting(image, mask), view)
-
-
-class LatentControl(torch.nn.Module):
-    """A control network for the tiny SD3 that reads the hint's latents, patch by patch."""
-
-    dtype = torch.float32
-
-    def __init__(self):
-        super().__init__()
-        self.proj = torch.nn.Conv2d(16, 128, 2, 2)
-
-    def forward(self, x, hint, timesteps, context, **kwargs):
-        return {"output": [self.proj(hint).flatten(2).mT.contiguous()]}
-
-
-def test_a_control_that_encodes_its_hint():
-    canvas = canvas_of((1, 16, 8, 28), 12, loop=True)
-    network = tiny_models.randomise(LatentControl(), 5)
-    net = comfy.controlnet.ControlNet(
-        network,
-        compression_ratio=1,
-        latent_format=comfy.latent_formats.SD3(),
-        load_device=torch.device("cpu"),
-    )
-    autoencoder = tiny_models.randomise(comfy.taesd.taesd.TAESD(latent_channels=16), 7)
-    vae = comfy.sd.VAE(sd=autoencoder.state_dict())
-    image = ramp(canvas)
-
-    def applied(image):
-        return controlled(image, prompt(1, "sd3"), prompt(99, "sd3"), net=net, vae=vae)
-
-    # the host loads again all that was loaded before it encoded the hint, and fails on models that tests have dropped
-    comfy.model_management.current_loaded_models.clear()
-
-    check(canvas, applied(image), lambda i: applied(piece(image, canvas, i)), model=tiny_models.sd3())
 
 
 @pytest.mark.parametrize("own", [False, True])

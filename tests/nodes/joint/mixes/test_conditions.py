@@ -15,7 +15,7 @@ from safa_pack.nodes.canvas import Guide
 from safa_pack.nodes.joint.patch import JointPatch
 from safa_pack.safa_core import SwapJoin
 from safa_pack.tests import tiny_families
-from safa_pack.tests.nodes.host_calls import SEED, canvas_of, crop, difference, joint, separate
+from safa_pack.tests.nodes.host_calls import SEED, Forwards, canvas_of, crop, difference, joint, separate
 
 pytestmark = pytest.mark.host
 
@@ -455,6 +455,29 @@ def test_what_another_picture_looks_like_is_whole_for_every_view():
     assert difference(together, separate(model, canvas, lambda i: conds, steps=1)) <= 1e-5
     plain = [tiny_families.prompt(seed) for seed in (1, 2)]
     assert difference(joint(model, canvas, *plain, steps=1), together) > 1e-3
+
+
+@pytest.mark.parametrize("guide", [None, Guide(0.5, 1, "rows")])
+def test_pixart_is_told_the_size_of_a_view(guide):
+    canvas, model = canvas_of((1, 4, 36, 84), 36), tiny_families.pixart()
+    conds = [tiny_families.prompt(seed) for seed in (1, 2)]
+    together = joint(model, canvas, *conds, guide=guide)
+    assert difference(together, separate(model, canvas, lambda i: conds, guide=guide)) <= 1e-5
+
+
+def test_hidream_o1_counts_the_places_of_a_view():
+    """Its encoding numbers the patches of a picture of 32 x 32 pixels each, behind the text."""
+    canvas, model = canvas_of((1, 3, 64, 224), 96), tiny_families.reading("HiDreamO1")
+    text = {"text_input_ids": torch.arange(8)[None]}
+    conds = [tiny_families.prompt(seed, **text) for seed in (1, 2)]
+    with Forwards(model.model.diffusion_model) as calls:
+        joint(model, canvas, *conds, steps=1)
+        separate(model, canvas, lambda i: conds, steps=1)
+    (_, together), (_, alone), *_ = calls
+    for name in ("input_ids", "position_ids", "token_types", "vinput_mask"):
+        assert together[name].shape[0] == 3 * alone[name].shape[0]
+        assert all(torch.equal(part, alone[name]) for part in together[name].chunk(3))
+    assert together["ar_len"] == alone["ar_len"]
 
 
 def test_guide_frames_of_ltxv_are_refused():

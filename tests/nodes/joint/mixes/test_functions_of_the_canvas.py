@@ -3,6 +3,7 @@
 And a picture of a batch made again alone, which has to be the same picture.
 """
 
+import functools
 import logging
 
 import pytest
@@ -104,17 +105,68 @@ class AddFeature:
     def __call__(self, h, options):
         return h + self.feature if options["block"][1] == 0 else h
 
+    def add(self, h, options):
+        """The same as a method."""
+        return self(h, options)
 
-def featured(feature):
+
+class Settings:
+    """What holds another object."""
+
+    def __init__(self, feature):
+        self.settings = {"layers": [AddFeature(feature)]}
+
+    def __call__(self, h, options):
+        return self.settings["layers"][0](h, options)
+
+
+def add_feature(h, options, feature=None):
+    return AddFeature(feature)(h, options)
+
+
+def in_a_closure(feature):
+    return lambda h, options: add_feature(h, options, feature)
+
+
+def in_a_default(feature):
+    half = feature / 2
+
+    def add(h, options, feature=half, *, again=half):
+        return add_feature(h, options, feature + again)
+
+    return add
+
+
+HOLDERS = {
+    "an attribute": AddFeature,
+    "an object of an object": Settings,
+    "a method's object": lambda feature: AddFeature(feature).add,
+    "a closure": in_a_closure,
+    "a default": in_a_default,
+    "a partial function": lambda feature: functools.partial(add_feature, feature=feature),
+}
+
+
+def hold(holder, feature):
+    """A model with a patch that holds a feature of the canvas."""
     model = tiny_families.sd15()
-    model.set_model_input_block_patch(AddFeature(feature))
+    model.set_model_input_block_patch(HOLDERS[holder](feature))
     return model
 
 
-def test_a_feature_of_the_canvas_in_a_patch_is_cut(canvas):
-    feature = torch.randn(1, 64, 8, 28, generator=torch.Generator().manual_seed(9))
-    together = joint(featured(feature), canvas, *prompts(), steps=1)
-    models = [featured(crop(feature, canvas, i, 3)) for i in range(len(canvas.plan))]
+def wrap(latent):
+    """A model with a wrapper around its network that holds a latent of the canvas."""
+    model = tiny_families.sd15()
+    model.set_model_unet_function_wrapper(
+        lambda apply, args: apply(args["input"] + latent, args["timestep"], **args["c"])
+    )
+    return model
+
+
+def check_cut(canvas, make, tensor):
+    """`make(tensor)`, sampled jointly, is each view with `make` of its piece."""
+    together = joint(make(tensor), canvas, *prompts(), steps=1)
+    models = [make(crop(tensor, canvas, i, 3)) for i in range(len(canvas.plan))]
 
     def guided(model, x, sigma, sigmas, positive, negative, cfg):
         return predict(models[positive[0][1]["window"]], x, sigma, sigmas, positive, negative, cfg)
@@ -123,6 +175,16 @@ def test_a_feature_of_the_canvas_in_a_patch_is_cut(canvas):
     wanted = separate(model, canvas, lambda i: prompts(window=i), steps=1, predict=guided)
     assert difference(together, wanted) <= 1e-5
     assert difference(together, joint(model, canvas, *prompts(), steps=1)) > 1e-3
+
+
+@pytest.mark.parametrize("holder", HOLDERS)
+def test_a_feature_of_the_canvas_in_a_patch_is_cut_where_it_is_in(holder, canvas):
+    feature = torch.randn(1, 64, 8, 28, generator=torch.Generator().manual_seed(9))
+    check_cut(canvas, lambda tensor: hold(holder, tensor), feature)
+
+
+def test_a_latent_of_the_canvas_in_a_wrapper_of_the_network_is_cut(canvas, target):
+    check_cut(canvas, wrap, target)
 
 
 FEATURES = {8 * 28: torch.zeros(1, 64, 8 * 28)}  # of a size that is no picture's, and out of sight

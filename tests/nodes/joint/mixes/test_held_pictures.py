@@ -202,21 +202,21 @@ def test_the_style_of_uso_is_whole_for_every_view(caplog):
 
 @tiny_families.built_once
 def supir_network():
-    """Control and adapters for `tiny_families.sdxl`, in the order in which the host's patch goes through them."""
+    """Control and adapters for `tiny_families.sdxl(64)`, in the order in which the host's patch goes through them."""
     sizes = {"num_res_blocks": 1, "attention_resolutions": (2,), "channel_mult": (1, 1), "transformer_depth": (1, 1)}
     texts = {"context_dim": tiny_families.WIDTH, "adm_in_channels": tiny_families.SDXL["adm_in_channels"]}
     modules = comfy.ldm.supir.supir_modules
     network = torch.nn.Module()
-    network.control_model = modules.GLVControl(**sizes, **texts, operations=tiny_controls.OPERATIONS)
-    before = [modules.ZeroSFT(320, 320, 320, operations=tiny_controls.OPERATIONS) for _ in range(4)]
-    across = modules.ZeroCrossAttn(320, 320, operations=tiny_controls.OPERATIONS)
-    middle = modules.ZeroSFT(320, 320, operations=tiny_controls.OPERATIONS)
+    network.control_model = modules.GLVControl(model_channels=64, **sizes, **texts, operations=tiny_controls.OPERATIONS)
+    before = [modules.ZeroSFT(64, 64, 64, operations=tiny_controls.OPERATIONS) for _ in range(4)]
+    across = modules.ZeroCrossAttn(64, 64, operations=tiny_controls.OPERATIONS)
+    middle = modules.ZeroSFT(64, 64, operations=tiny_controls.OPERATIONS)
     network.project_modules = torch.nn.ModuleList([*before[:2], across, *before[2:], middle])
     return tiny_families.patcher(tiny_families.randomise(network, 7, scale=0.5))
 
 
 def test_the_picture_that_supir_restores():
-    canvas, model = canvas_of((1, 4, 8, 28), 12, loop=True), tiny_families.sdxl()
+    canvas, model = canvas_of((1, 4, 8, 28), 12, loop=True), tiny_families.sdxl(64)
     hint = torch.randn(1, *canvas.shape, generator=torch.Generator().manual_seed(9))
 
     def apply(model, hint):
