@@ -7,8 +7,9 @@ steps, a reference that guides to the end, one torch thread, and seconds of the 
 lengthen. --against measures another checkout of the pack too, in processes that take turns with this one's, and prints
 both side by side. Sections:
 
-times    processor time of a step outside the model's `apply_model`, per step and per view (the reference counts as
-         one); "16 at once": only so many pictures fit the free memory, so every step takes several model calls
+times    processor time outside the model's `apply_model`: of a step; and per view and step (the reference counts as
+         one view), less what the host takes for any step, on one window without the pack; "16 at once": only so many
+         pictures fit the free memory, so every step takes several model calls, each at the host's own price
 counts   torch operations of a step outside `apply_model`; waits of the processor for the GPU, counted on any machine
          with tensors that pretend to lie on one (values read, and copies from it; copies of small tables to it are
          counted apart); distinct shapes of the batches that the model sees in a run
@@ -25,6 +26,7 @@ import json
 import math
 import statistics
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from unittest import mock
@@ -91,15 +93,15 @@ def small_canvas(views: int) -> list[int]:
 class Watched:
     """A model_function_wrapper around `apply_model`: its seconds, its batches, and whether it runs now."""
 
-    def __init__(self):
-        self.inside, self.shapes, self.running = 0.0, set(), False
+    def __init__(self, seconds=time.process_time):
+        self.seconds, self.inside, self.shapes, self.running = seconds, 0.0, set(), False
 
     def __call__(self, apply_model, args):
         self.shapes.add(tuple(args["input"].shape))
-        begin, self.running = clock(), True
+        begin, self.running = self.seconds(), True
         out = apply_model(args["input"], args["timestep"], **args["c"])
         self.running = False
-        self.inside += clock() - begin
+        self.inside += self.seconds() - begin
         return out
 
 
@@ -140,13 +142,13 @@ def room_for(pictures: int | None, model, shape, view: int):
 # ---- Times ----
 
 
-def outside(model, shape, steps: int, **options) -> tuple[float, float]:
+def outside(model, shape, steps: int, seconds=time.process_time, **options) -> tuple[float, float]:
     """(seconds of a step outside the model, seconds of a step), medians over all steps but the first."""
-    watched, rows, last = Watched(), [], [0.0]
+    watched, rows, last = Watched(seconds), [], [0.0]
 
     def on_step():
-        rows.append((clock() - last[0], watched.inside))
-        watched.inside, last[0] = 0.0, clock()
+        rows.append((seconds() - last[0], watched.inside))
+        watched.inside, last[0] = 0.0, seconds()
 
     sample(model, shape, steps + 1, watched, on_step, **options)
     rows = rows[1:]
@@ -159,15 +161,16 @@ def times() -> dict[str, float]:
 
     figures, model = {}, cheap_model(4, 2)
     with torch.inference_mode():  # as the host runs nodes
-        figures["the host alone, one window: µs per step"] = 1e6 * outside(model, [1, 4, ROWS, VIEW], 100)[0]
+        of_host, _ = outside(model, [1, 4, ROWS, VIEW], 100)
+        figures["the host alone, one window: µs per step"] = 1e6 * of_host
         for pictures in (None, FEW):
             for views in VIEWS:
                 shape = small_canvas(views)
                 with room_for(pictures, model, shape, VIEW):
-                    seconds, _ = outside(patched(model, shape, 3, VIEW, SHARED), shape, max(4, 600 // views))
+                    of_step, _ = outside(patched(model, shape, 3, VIEW, SHARED), shape, max(4, 600 // views))
                 name = f"{views} views" + (f", {pictures} at once" if pictures else "")
-                figures[f"{name}: µs per step"] = 1e6 * seconds
-                figures[f"{name}: µs per view and step"] = 1e6 * seconds / views
+                figures[f"{name}: µs per step"] = 1e6 * of_step
+                figures[f"{name}: µs per view and step"] = 1e6 * (of_step - of_host) / views
     return figures
 
 
@@ -303,7 +306,7 @@ def shares() -> dict[str, float]:
         shape = [1, model.get_model_object("latent_format").latent_channels, view, view + 5 * round(0.8 * view)]
         with torch.inference_mode():
             joint = patched(model, shape, 3, view, view - round(0.8 * view))
-            beside, whole = outside(joint, shape, 4, kind=kind)
+            beside, whole = outside(joint, shape, 4, clock, kind=kind)
         figures[f"{name}: % of a step outside the model"] = 100 * beside / whole
         figures[f"{name}: ms per step"] = 1e3 * whole
     return figures
@@ -343,17 +346,20 @@ def main(argv: list[str]) -> None:
         return
     packs = [ROOT] if options.against is None else [options.against.resolve(), ROOT]
     results: dict[Path, dict[str, float]] = {pack: {} for pack in packs}
+    machines: set[str] = set()
     for section in options.only:
-        for pack, figures in in_turns(section, packs, options.rounds).items():
-            results[pack].update(figures)
+        for pack, done in in_turns(section, packs, options.rounds).items():
+            results[pack].update(best([one["figures"] for one in done]))
+            machines.update(one["machine"] for one in done)
+    print(f"CFG, Euler, a model whose forward is nearly free; {', '.join(machines)}\n")
     print(table(*results.values()))
     if options.json:
         named = {str(pack): figures for pack, figures in results.items()}
         options.json.write_text(json.dumps(named, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def in_turns(section: str, packs: list[Path], rounds: int) -> dict[Path, dict[str, float]]:
-    """A section's figures of each checkout, from processes that take turns; only times differ from round to round."""
+def in_turns(section: str, packs: list[Path], rounds: int) -> dict[Path, list[dict]]:
+    """What `measure` gives for each checkout, in processes that take turns; only times differ from round to round."""
     measured: dict[Path, list[dict]] = {pack: [] for pack in packs}
     for _ in range(rounds if section == "times" else 1):
         for pack in packs:
@@ -361,8 +367,8 @@ def in_turns(section: str, packs: list[Path], rounds: int) -> dict[Path, dict[st
             done = run_apart("overhead", "--one", section, "--pack", str(pack))
             if done is None:
                 raise SystemExit(f"{section} of {pack} failed, see above.")
-            measured[pack].append(done["figures"])
-    return {pack: best(rows) for pack, rows in measured.items()}
+            measured[pack].append(done)
+    return measured
 
 
 def table(*columns: dict[str, float]) -> str:

@@ -105,7 +105,8 @@ def test_a_run_beside_another_checkout_takes_turns_and_prints_both(in_this_proce
     ours = str(overhead.ROOT)
     assert in_this_process[:4] == [("times", str(tmp_path)), ("times", ours)] * 2
     assert in_this_process[4:6] == [("memory", str(tmp_path)), ("memory", ours)]
-    lines = capsys.readouterr().out.splitlines()
+    heading, _, *lines = capsys.readouterr().out.splitlines()
+    assert heading.endswith("; a machine")
     assert lines[0] == "| figure | against | here | ratio | goal |"
     rows = {cells[0].removeprefix("| "): cells[1:] for cells in (line.split(" | ") for line in lines[2:])}
     assert {"3 views: µs per step", "40 views, 16 at once: µs per view and step"} <= rows.keys()
@@ -117,7 +118,7 @@ def test_a_run_beside_another_checkout_takes_turns_and_prints_both(in_this_proce
 
 def test_no_view_adds_operations_and_no_step_waits_for_a_gpu(in_this_process, capsys):
     overhead.main(["--only", "counts"])
-    rows = dict(line.split(" | ")[:2] for line in capsys.readouterr().out.splitlines()[2:])
+    rows = dict(line.split(" | ")[:2] for line in capsys.readouterr().out.splitlines()[4:])
     figures = {name.removeprefix("| "): float(value) for name, value in rows.items()}
     goals = {name: goal for name, goal in overhead.GOALS.items() if name in figures and "set-up" not in name}
     assert len(goals) == 5
