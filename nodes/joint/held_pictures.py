@@ -126,7 +126,8 @@ class Copies:
             function.__code__, function.__globals__, function.__name__, of_window[0], tuple(contents)
         )
         made.__kwdefaults__ = of_window[1]
-        return functools.update_wrapper(made, function, updated=())
+        functools.update_wrapper(made, function, updated=())
+        return made
 
     def _copy_partial(self, value: functools.partial) -> functools.partial:
         parts = value.func, value.args, value.keywords

@@ -9,20 +9,19 @@ from itertools import chain
 
 import torch
 
-import comfy.model_management
-
 from ...safa_core import Join, ViewFold
 from ...safa_core.fold import stack_views
 from ..canvas import Canvas
 from ..errors import named
 from .finite import FiniteWatch
 from .held_pictures import HeldPictures
+from .host_batch import CondLists, HostBatch
 from .other_nodes import UNFIT, CallerError, culprit
 from .reference import NoReference, Reference
 from .regions import SPAN
 from .schedule import sampler_name
 from .start import Start
-from .view_conds import CondLists, Group, ViewConds
+from .view_conds import Group, ViewConds
 from .windows import Chosen, Windows
 
 
@@ -92,113 +91,76 @@ class JointRun:
 
     # ---- The host's batch ----
 
-    def calc_cond_batch(
-        self,
-        executor: Callable,
-        model: torch.nn.Module,
-        conds: CondLists,
-        x: torch.Tensor,
-        timestep: torch.Tensor,
-        model_options: dict,
-    ) -> list[torch.Tensor]:
-        """The host's batch, over all windows, joined again (Eq. 4)."""
+    def calc_cond_batch(self, host: HostBatch, x: torch.Tensor) -> list[torch.Tensor]:
+        """The host's batch for x, over all windows, joined again (Eq. 4)."""
         self.called = True
         if self.whole:
             self.running = (0,)
-            return self._noted(conds, executor(model, conds, x, timestep, model_options))
+            return self._noted(host.conds, host.run(host.conds, x, 1, host.options))
         call = self.reference.call
         if call.of_reference:
-            return self._of_reference(executor, model, conds, x, timestep, model_options)
+            return self._of_reference(host, x)
         if x.shape[2:] != self.start.noise.shape[2:]:
             raise CallerError(_of_another_size(x, self.start.noise))
-        together = call.runs and x is call.canvas and model_options is call.options
+        together = call.runs and x is call.canvas and host.options is call.options
         windows = self._windows[: len(self.plan) + (1 if together else 0)]
-        source = call.state if together else x
-        predictions = self._predictions(executor, model, conds, source, windows, timestep, model_options)
+        predictions = self._predictions(host, call.state if together else x, windows)
         if together:
-            call.keep(model, conds, [None if c is None else predictions[i].last() for i, c in enumerate(conds)])
+            call.keep(host, [None if c is None else predictions[i].last() for i, c in enumerate(host.conds)])
         # a long canvas's predictions are not kept beside what guidance and sampler make of it
         return [
             torch.zeros_like(x) if c is None else self.fold.scatter(predictions.pop(i).beside)
-            for i, c in enumerate(conds)
+            for i, c in enumerate(host.conds)
         ]
 
-    def _predictions(
-        self,
-        executor: Callable,
-        model: torch.nn.Module,
-        conds: CondLists,
-        source: torch.Tensor,
-        windows: Chosen,
-        timestep: torch.Tensor,
-        model_options: dict,
-    ) -> dict[int, Predictions]:
-        """Of the i-th list of conds, the predictions of all windows.
+    def _predictions(self, host: HostBatch, source: torch.Tensor, windows: Chosen) -> dict[int, Predictions]:
+        """Of the i-th list of conds, the predictions of these windows of a canvas or a state.
 
         Some nodes' functions inside the network take one picture alone (USO's style): where one fails with several
         windows, they run one by one from then on.
         """
-        arguments = executor, model, conds, source, windows, timestep, model_options
         try:
-            return self._predict_groups(*arguments)
+            return self._predict_groups(host, source, windows)
         except UNFIT as error:
-            function = culprit(error, model_options)
+            function = culprit(error, host.options)
             if function is None or self.most == 1:
                 raise
             self.most = 1
             try:
-                predictions = self._predict_groups(*arguments)
+                predictions = self._predict_groups(host, source, windows)
             except UNFIT:
                 raise error from None
         logging.warning(f"{self.who}: {function} takes no batch of views; they run one by one, which is slower.")
         return predictions
 
-    def _predict_groups(
-        self,
-        executor: Callable,
-        model: torch.nn.Module,
-        conds: CondLists,
-        source: torch.Tensor,
-        windows: Chosen,
-        timestep: torch.Tensor,
-        model_options: dict,
-    ) -> dict[int, Predictions]:
+    def _predict_groups(self, host: HostBatch, source: torch.Tensor, windows: Chosen) -> dict[int, Predictions]:
         predictions: dict[int, Predictions] = {}
-        for group in self.groups(model, conds, windows, model_options):
-            batch = self.cut(source, group.windows)
-            for i, out in enumerate(self.run(executor, group, model, batch, timestep, model_options)):
-                if conds[i] is not None:
+        for group in self.groups(host, windows):
+            for i, out in enumerate(self.run(host, group, self.cut(source, group.windows))):
+                if host.conds[i] is not None:
                     if i not in predictions:
                         predictions[i] = Predictions(out, self.axis, len(windows), len(source))
                     predictions[i].put(group.windows, out)
         return predictions
 
-    def _of_reference(
-        self,
-        executor: Callable,
-        model: torch.nn.Module,
-        conds: CondLists,
-        x: torch.Tensor,
-        timestep: torch.Tensor,
-        model_options: dict,
-    ) -> list[torch.Tensor]:
+    def _of_reference(self, host: HostBatch, x: torch.Tensor) -> list[torch.Tensor]:
         """The reference's predictions: of this very call, made together with the views, or now."""
         call = self.reference.call
-        known = call.kept(model, conds) if x is call.reference and model_options is call.options else None
+        known = call.kept(host) if x is call.reference and host.options is call.options else None
         if known is not None:
             return [torch.zeros_like(x) if out is None else out for out in known]
         if x.shape[2:] != call.reference.shape[2:]:
             raise CallerError(_of_another_size(x, call.reference))
-        (group,) = self.groups(model, conds, (self.windows.reference,), model_options)
-        return self.run(executor, group, model, x, timestep, model_options)
+        (group,) = self.groups(host, (self.windows.reference,))
+        return self.run(host, group, x)
 
-    def groups(self, model: torch.nn.Module, conds: CondLists, windows: Chosen, model_options: dict) -> list[Group]:
+    def groups(self, host: HostBatch, windows: Chosen) -> list[Group]:
         """The calls of the host's batch for these windows."""
-        options = model_options.get("transformer_options", {})
+        options = host.options.get("transformer_options", {})
         # AnimateDiff-Evolved ("ad_params"): the batch is time
-        most = 1 if "ad_params" in options or self.pictures.any_in(model_options) else self.most
+        most = 1 if "ad_params" in options or self.pictures.any_in(host.options) else self.most
         with named(self.who):
-            return self.conds.groups(model, conds, windows, most, lambda: _free_memory(model, model_options))
+            return self.conds.groups(host.model, host.conds, windows, most, host.free_memory)
 
     def cut(self, source: torch.Tensor, windows: Chosen) -> torch.Tensor:
         """Windows of a canvas or a state [B, C, ...] as one batch [windows * B, C, ..., view]."""
@@ -206,20 +168,11 @@ class JointRun:
             self._columns[windows] = self._state_columns[list(windows)].flatten()
         return stack_views(source.index_select(self.axis, self._columns[windows]), self.axis, len(windows))
 
-    def run(
-        self,
-        executor: Callable,
-        group: Group,
-        model: torch.nn.Module,
-        batch: torch.Tensor,
-        timestep: torch.Tensor,
-        model_options: dict,
-    ) -> list[torch.Tensor]:
+    def run(self, host: HostBatch, group: Group, batch: torch.Tensor) -> list[torch.Tensor]:
         """The host's batch for the windows of a group."""
         self.running = group.windows
-        options = self.pictures.options_for(model_options, group.windows)
-        timesteps = timestep.repeat(len(group.windows))
-        return self._noted(group.conds, executor(model, group.conds, batch, timesteps, options))
+        options = self.pictures.options_for(host.options, group.windows)
+        return self._noted(group.conds, host.run(group.conds, batch, len(group.windows), options))
 
     def _noted(self, conds: CondLists, outs: list[torch.Tensor]) -> list[torch.Tensor]:
         for cond, out in zip(conds, outs, strict=True):
@@ -266,11 +219,3 @@ def _of_another_size(x: torch.Tensor, expected: torch.Tensor) -> str:
 def _together(values: int) -> int:
     """Windows of so many values that one call has at most: more make no model faster, but take memory."""
     return min(max(2**20 // values, 8), 64)
-
-
-def _free_memory(model: torch.nn.Module, model_options: dict) -> float:
-    """Bytes that are free for a call, by the host's measure; on several GPUs those of the fullest."""
-    devices = model_options.get("multigpu_clones")
-    if devices:
-        return min(comfy.model_management.get_free_memory(device) for device in devices)
-    return model.current_patcher.get_free_memory(model.current_patcher.load_device)

@@ -50,17 +50,17 @@ def _code_of(function: Any) -> CodeType | None:
     return getattr(method, "__code__", None)
 
 
-def name_of(function: Any) -> str:
-    """A function or callable object as module and name."""
-    named = getattr(function, "func", function)
-    named = named if hasattr(named, "__qualname__") else type(named)
-    module = _module_of(function).replace("\\", "/").rsplit("/", 1)[-1]  # the host names modules of packs by their path
-    return f"{module}.{named.__qualname__}"
-
-
-def _module_of(function: Any) -> str:
+def _named(function: Any) -> Any:
+    """What carries the name of a function or callable object."""
     function = getattr(function, "func", function)
-    return str((function if hasattr(function, "__qualname__") else type(function)).__module__)
+    return function if hasattr(function, "__qualname__") else type(function)
+
+
+def name_of(function: Any) -> str:
+    """A function or callable object as module and name; the host gives modules of packs their path for a name."""
+    named = _named(function)
+    module = named.__module__.replace("\\", "/").rsplit("/", 1)[-1]
+    return f"{module}.{named.__qualname__}"
 
 
 def culprit(error: BaseException, model_options: dict) -> str | None:
@@ -70,7 +70,7 @@ def culprit(error: BaseException, model_options: dict) -> str | None:
     """
     if comfy.model_management.is_oom(error):
         return None
-    functions = {_code_of(f): f for f in functions_of(model_options) if not _module_of(f).startswith(PACK)}
+    functions = {_code_of(f): f for f in functions_of(model_options) if not _named(f).__module__.startswith(PACK)}
     found = None
     trace: TracebackType | None = error.__traceback__
     while trace is not None:

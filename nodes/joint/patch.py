@@ -16,6 +16,7 @@ from comfy.samplers import CFGGuider, Sampler
 from ...safa_core import Join
 from ..canvas import Canvas, Guide, check_single
 from ..errors import named
+from .host_batch import HostBatch
 from .joint_run import JointRun
 from .other_nodes import UNFIT, sentence_for
 from .reference import NoReference, Reference
@@ -207,4 +208,4 @@ class JointPatch:
         run = model_options.get(KEY)
         if run is None:
             return executor(model, conds, x, timestep, model_options)
-        return run.calc_cond_batch(executor, model, conds, x, timestep, model_options)
+        return run.calc_cond_batch(HostBatch(executor, model, conds, timestep, model_options), x)

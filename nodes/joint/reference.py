@@ -11,7 +11,7 @@ Guiders and other nodes' guidance functions see the canvas alone, and then the r
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ import comfy.model_management
 
 from ...safa_core.fold import on_axes
 from ..canvas import Canvas, Guide
+from .host_batch import HostBatch
 from .injected_noise import TiedNoise, host_noise_sampler, takes_noise_sampler
 from .other_nodes import GUIDANCE, UNFIT, culprit
 from .picture_seeds import picture_noise
@@ -52,17 +53,17 @@ class Call:
     of_reference: bool = False
     _kept: dict[tuple, list] = field(default_factory=dict)
 
-    def keep(self, model: Any, conds: Sequence, outs: list[torch.Tensor | None]) -> None:
+    def keep(self, host: HostBatch, outs: list[torch.Tensor | None]) -> None:
         """Keep the reference's predictions by lists of conds, made together with the views'."""
-        self._kept[_key(model, conds)] = outs
+        self._kept[_key(host)] = outs
 
-    def kept(self, model: Any, conds: Sequence) -> list[torch.Tensor | None] | None:
+    def kept(self, host: HostBatch) -> list[torch.Tensor | None] | None:
         """What `keep` was given for these lists, or None."""
-        return self._kept.get(_key(model, conds))
+        return self._kept.get(_key(host))
 
 
-def _key(model: Any, conds: Sequence) -> tuple:
-    return (id(model), *(None if c is None else tuple(map(id, c)) for c in conds))
+def _key(host: HostBatch) -> tuple:
+    return (id(host.model), *(None if c is None else tuple(map(id, c)) for c in host.conds))
 
 
 class NoReference:

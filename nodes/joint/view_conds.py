@@ -18,6 +18,7 @@ import torch
 from comfy.conds import CONDConstant, CONDList, CONDRegular
 from comfy.sampler_helpers import convert_cond
 
+from .host_batch import CondLists
 from .regions import SPAN, area_rows, check_spans, in_span, mask_of, shifted_boxes, views_seen
 from .start import Start
 from .view_control import ViewControls, is_video
@@ -31,8 +32,6 @@ OF_REFERENCE = CUT | {"default", "mask_strength"}  # and what would leave part o
 # model conds with which the host's networks take no batch: SVD's is time, and HunyuanVideo writes into a shared tensor
 ONE_BY_ONE = {"num_video_frames", "ref_latent"}
 PLAIN = str | int | float | bool | None
-
-CondLists = Sequence[list[dict] | None]
 
 
 def add_reference_prompt(conds: dict[str, list[dict]], prompt: list) -> None:

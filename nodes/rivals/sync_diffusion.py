@@ -21,10 +21,10 @@ from ...safa_core import AverageJoin
 from ...safa_core.methods.sync_diffusion import SyncSchedule, anchor_view, carried_shift, view_shifts
 from ..canvas import Canvas
 from ..errors import named
+from ..joint.host_batch import HostBatch
 from ..joint.joint_run import JointRun
 from ..joint.patch import KEY, JointPatch
 from ..joint.schedule import sampler_name
-from ..joint.view_conds import CondLists
 from ..joint.windows import Chosen
 from ..mel_vae import vae_kind
 from ..sockets import CATEGORY, SaFaPlan
@@ -79,20 +79,12 @@ class SyncRun(JointRun):
         finally:
             self.alone = None
 
-    def calc_cond_batch(
-        self,
-        executor: Callable,
-        model: torch.nn.Module,
-        conds: CondLists,
-        x: torch.Tensor,
-        timestep: torch.Tensor,
-        model_options: dict,
-    ) -> list[torch.Tensor]:
+    def calc_cond_batch(self, host: HostBatch, x: torch.Tensor) -> list[torch.Tensor]:
         """The host's batch over all views; or over the one view that is alone, x."""
         if self.alone is None:
-            return super().calc_cond_batch(executor, model, conds, x, timestep, model_options)
-        (group,) = self.groups(model, conds, (self.alone,), model_options)
-        return self.run(executor, group, model, x, timestep, model_options)
+            return super().calc_cond_batch(host, x)
+        (group,) = self.groups(host, (self.alone,))
+        return self.run(host, group, x)
 
     def cut(self, source: torch.Tensor, windows: Chosen) -> torch.Tensor:
         """Windows of the canvas, moved by the shift while there is one."""
