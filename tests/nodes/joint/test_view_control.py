@@ -11,7 +11,7 @@ import node_helpers
 import nodes as host_nodes
 from safa_pack.nodes.canvas import Guide
 from safa_pack.nodes.joint.regions import SPAN
-from safa_pack.tests import tiny_models
+from safa_pack.tests import tiny_controls, tiny_families
 from safa_pack.tests.nodes.host_calls import Forwards, canvas_of, difference, joint, separate
 
 pytestmark = pytest.mark.host
@@ -25,8 +25,7 @@ def no_grad():
         yield
 
 
-def prompt(seed, kind="sd15", **values):
-    return tiny_models.conditioning(kind, seed, **values)
+prompt = tiny_families.prompt
 
 
 def ramp(canvas, scale=8):
@@ -50,7 +49,7 @@ def controlled(image, positive=None, negative=None, net=None, strength=0.8, star
     return host_nodes.ControlNetApplyAdvanced().apply_controlnet(
         prompt(1) if positive is None else positive,
         prompt(99) if negative is None else negative,
-        net or tiny_models.controlnet_sd15(),
+        net or tiny_controls.sd15(),
         image,
         strength,
         start,
@@ -60,7 +59,7 @@ def controlled(image, positive=None, negative=None, net=None, strength=0.8, star
 
 
 def check(canvas, conds, views, model=None, limit=1e-5, **options):
-    model = model or tiny_models.sd15()
+    model = model or tiny_families.sd15()
     together = joint(model, canvas, *conds, **options)
     assert difference(together, separate(model, canvas, views, **options)) <= limit
     return together
@@ -70,24 +69,24 @@ def check(canvas, conds, views, model=None, limit=1e-5, **options):
 def test_every_view_gets_its_own_piece_of_the_ramp(shape, axis, loop):
     canvas = canvas_of(shape, 12, loop=loop, axis=axis)
     image = ramp(canvas)
-    net = tiny_models.controlnet_sd15()
+    net = tiny_controls.sd15()
     with Forwards(net.control_model) as calls:
-        together = joint(tiny_models.sd15(), canvas, *controlled(image, net=net), steps=2, batch=2)
+        together = joint(tiny_families.sd15(), canvas, *controlled(image, net=net), steps=2, batch=2)
     hints = torch.cat([kwargs["hint"] for _, kwargs in calls])
     views = len(canvas.plan)
     assert len(hints) == 2 * 2 * 2 * views  # steps, prompts, pictures
     wanted = [piece(image, canvas, i).movedim(-1, 1)[0] for i in range(views)]
     seen = [sum(torch.equal(h, w) for h in hints) for w in wanted]
     assert seen == [2 * 2 * 2] * views
-    views_alone = separate(tiny_models.sd15(), canvas, lambda i: controlled(piece(image, canvas, i)), batch=2)
+    views_alone = separate(tiny_families.sd15(), canvas, lambda i: controlled(piece(image, canvas, i)), batch=2)
     assert difference(together, views_alone) <= 1e-5
-    assert difference(together, joint(tiny_models.sd15(), canvas, prompt(1), prompt(99), batch=2)) > 0.01
+    assert difference(together, joint(tiny_families.sd15(), canvas, prompt(1), prompt(99), batch=2)) > 0.01
 
 
 def test_views_still_run_together():
     """A control object of its own for each view would make the host run each view alone."""
     canvas = canvas_of(WIDE, 12)
-    net, model = tiny_models.controlnet_sd15(), tiny_models.sd15()
+    net, model = tiny_controls.sd15(), tiny_families.sd15()
     with Forwards(net.control_model) as hints, Forwards(model.model.diffusion_model) as windows:
         joint(model, canvas, *controlled(ramp(canvas), net=net), steps=3)
     assert [len(args[0]) for args, _ in windows] == [6] * 3
@@ -96,7 +95,7 @@ def test_views_still_run_together():
 
 def test_smaller_batches_give_the_same_picture(monkeypatch):
     canvas = canvas_of(WIDE, 12)
-    model, conds = tiny_models.sd15(), controlled(ramp(canvas))
+    model, conds = tiny_families.sd15(), controlled(ramp(canvas))
     together = joint(model, canvas, *conds)
     fit = model.model.memory_required([4, 4, 8, 12]) * 1.5 + 1
     monkeypatch.setattr(type(model), "get_free_memory", lambda self, device: fit)
@@ -147,7 +146,7 @@ def test_the_old_apply_node_reaches_the_negative_too():
     canvas = canvas_of(WIDE, 12)
 
     def applied(image):
-        net = tiny_models.controlnet_sd15()
+        net = tiny_controls.sd15()
         return host_nodes.ControlNetApply().apply_controlnet(prompt(1), net, image, 0.8)[0], prompt(99)
 
     image = ramp(canvas)
@@ -168,9 +167,9 @@ def test_a_prompt_for_some_rows_gets_the_hint_of_these_rows():
     image = ramp(canvas)
     a = prompt(1)
     area = node_helpers.conditioning_set_values(a, {"area": (4, 28, 2, 0)})
-    net = tiny_models.controlnet_sd15()
+    net = tiny_controls.sd15()
     with Forwards(net.control_model) as calls:
-        joint(tiny_models.sd15(), canvas, controlled(image, area, net=net)[0] + prompt(2), prompt(99), steps=1)
+        joint(tiny_families.sd15(), canvas, controlled(image, area, net=net)[0] + prompt(2), prompt(99), steps=1)
     hints = torch.cat([kwargs["hint"] for _, kwargs in calls])
     rows = image[:, 16:48]
     assert all(any(torch.equal(h, piece(rows, canvas, i).movedim(-1, 1)[0]) for h in hints) for i in range(3))
@@ -185,7 +184,7 @@ def test_the_reference_gets_no_hint_of_the_canvas_but_keeps_its_own(own, old_nod
 
     def applied(image, seed=1):
         if old_node:
-            net = tiny_models.controlnet_sd15()
+            net = tiny_controls.sd15()
             return host_nodes.ControlNetApply().apply_controlnet(prompt(seed), net, image, 0.8)[0], prompt(99)
         return controlled(image, prompt(seed))[0], prompt(99)
 
@@ -199,7 +198,7 @@ def test_only_the_reference_has_a_hint():
     """The host would give it to the canvas's negative."""
     canvas = canvas_of(WIDE, 12)
     small = torch.rand(1, 64, 96, 3, generator=torch.Generator().manual_seed(2))
-    (own,) = host_nodes.ControlNetApply().apply_controlnet(prompt(7), tiny_models.controlnet_sd15(), small, 0.8)
+    (own,) = host_nodes.ControlNetApply().apply_controlnet(prompt(7), tiny_controls.sd15(), small, 0.8)
     views = [(prompt(1), prompt(99))] * len(canvas.plan) + [(own, prompt(99))]
     check(canvas, (prompt(1), prompt(99)), lambda i: views[i], guide=Guide(0.5, 1, "rows", conditioning=own))
 
@@ -210,7 +209,7 @@ def test_the_users_control_stays_as_it_was():
     control = conds[0][0][1]["control"]
     before = [copy.copy(vars(control)), copy.copy(vars(control.previous_controlnet))]
     hint = control.cond_hint_original.clone()
-    joint(tiny_models.sd15(), canvas, *conds)
+    joint(tiny_families.sd15(), canvas, *conds)
     assert torch.equal(control.cond_hint_original, hint)
     for now, then in zip([control, control.previous_controlnet], before, strict=True):
         assert {k: v for k, v in vars(now).items() if v is not then[k]} == {}
