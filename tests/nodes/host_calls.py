@@ -25,11 +25,21 @@ class OneCall(comfy.samplers.Sampler):
         return self.denoised
 
 
-def predict(model, x, sigma, sigmas, positive, negative, cfg=CFG, latent=None):
-    """The host's denoised for one window at one sigma."""
+def cfg_guider(model, positive, negative, cfg=CFG):
+    """The host's guider for a model and two prompts."""
     guider = comfy.samplers.CFGGuider(model)
     guider.set_conds(positive, negative)
     guider.set_cfg(cfg)
+    return guider
+
+
+def predict(model, x, sigma, sigmas, positive, negative, cfg=CFG, latent=None):
+    """The host's denoised for one window at one sigma."""
+    return predict_by(cfg_guider(model, positive, negative, cfg), x, sigma, sigmas, latent)
+
+
+def predict_by(guider, x, sigma, sigmas, latent=None):
+    """A guider's denoised for one window at one sigma."""
     call = OneCall(x, sigma)
     guider.sample(torch.zeros_like(x), torch.zeros_like(x) if latent is None else latent, call, sigmas, seed=SEED)
     return call.denoised
@@ -58,12 +68,30 @@ def joint(model, canvas, positive, negative, steps=2, cfg=CFG, guide=None, batch
 
 def separate(model, canvas, conds, steps=2, cfg=CFG, guide=None, batch=1, predict=predict):
     """Algorithm 1 with Euler steps; conds(i) gives (positive, negative) of view i (of the reference: its number)."""
-    sampling, plan, axis = model.get_model_object("model_sampling"), canvas.plan, canvas.axis
+    prompts = [conds(i) for i in _windows(canvas, guide)]
+    return _separate(model, lambda i, *at: predict(model, *at, *prompts[i], cfg), canvas, steps, guide, batch)
+
+
+def separate_by(guider_of, canvas, steps=2, guide=None, batch=1):
+    """Algorithm 1 with Euler steps; guider_of(i) gives the guider of view i (of the reference: its number)."""
+    guiders = [guider_of(i) for i in _windows(canvas, guide)]
+    model = guiders[0].model_patcher
+    return _separate(model, lambda i, *at: predict_by(guiders[i], *at), canvas, steps, guide, batch)
+
+
+def _windows(canvas, guide):
+    views = len(canvas.plan)
+    return range(views if guide is None else views + 1)
+
+
+def _separate(model, predict_window, canvas, steps, guide, batch):
+    """Algorithm 1 with Euler steps; predict_window(i, x, sigma, sigmas) gives the denoised of a window."""
+    plan, axis = canvas.plan, canvas.axis
+    sampling = model.get_model_object("model_sampling")
     sigmas = comfy.samplers.calculate_sigmas(sampling, SCHEDULER, steps)
     noise = comfy.sample.prepare_noise(torch.zeros(batch, *canvas.shape), SEED)
     most = float(sigmas[0]) >= float(sampling.sigma_max) * (1 - 1e-5)
     start = sampling.noise_scaling(sigmas[0], noise, torch.zeros_like(noise), most)
-    prompts = [conds(i) for i in range(len(plan) + (guide is not None))]
     reference = None
     if guide is not None:
         own = torch.randn(
@@ -73,7 +101,7 @@ def separate(model, canvas, conds, steps=2, cfg=CFG, guide=None, batch=1, predic
 
     def step(window, k, i):
         x = window.movedim(-1, axis)
-        d = (x - predict(model, x, sigmas[k], sigmas, *prompts[i], cfg)) / sigmas[k]
+        d = (x - predict_window(i, x, sigmas[k], sigmas)) / sigmas[k]
         return (x + d * (sigmas[k + 1] - sigmas[k])).movedim(axis, -1)
 
     guided = 0 if guide is None else int(guide.rate * steps + 0.5)
