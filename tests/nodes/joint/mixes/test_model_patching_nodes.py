@@ -64,11 +64,28 @@ def is_patching(node):
     return any("MODEL" in kinds for kinds in taken) and not {"MODEL", "GUIDER"}.isdisjoint(node.RETURN_TYPES)
 
 
+def patching(nodes):
+    """The names of the host's own nodes that patch a model."""
+    return {name for name, node in nodes.items() if is_patching(node) and not name.startswith("SaFa")}
+
+
 def test_every_node_of_the_host_is_in_the_table():
-    names = {name for name, node in host_list().items() if is_patching(node) and not name.startswith("SaFa")}
+    names = patching(host_list())
     unknown, gone = sorted(names - ROWS.keys()), sorted(ROWS.keys() - names)
-    assert not unknown, f"The host patches models by nodes that ROWS in patching_nodes.py does not know: {unknown}"
-    assert not gone, f"ROWS in patching_nodes.py has nodes that the host does not have: {gone}"
+    assert not unknown, (
+        f"nodes of the host that patch models and are not in ROWS of patching_nodes.py; put them there: {unknown}"
+    )
+    assert not gone, f"ROWS of patching_nodes.py has nodes that the host lacks; take them out: {gone}"
+
+
+def test_a_new_node_of_the_host_turns_up():
+    model_in, picture_in = ({"optional": {"it": (kind,)}} for kind in ("CLIP,MODEL", "IMAGE"))
+    taken, given = ["MODEL", "GUIDER", "LATENT"], {}
+    for place, kinds in (("in", model_in), ("out", picture_in)):
+        for kind in taken:
+            members = {"INPUT_TYPES": staticmethod(lambda kinds=kinds: kinds), "RETURN_TYPES": ("INT", kind)}
+            given[f"{place} {kind}"] = type("New", (), members)
+    assert patching(given) == {"in MODEL", "in GUIDER"}
 
 
 # ---- One node ----
