@@ -1,30 +1,19 @@
 """Guiders, CFG variants, post-CFG functions and caches of the host, in front of and behind the patch."""
 
-from functools import lru_cache
-
 import pytest
 import torch
 
-import comfy.sd
 from comfy_extras import (
     nodes_apg,
     nodes_cfg,
     nodes_custom_sampler,
     nodes_easycache,
     nodes_eps,
-    nodes_freelunch,
     nodes_fresca,
-    nodes_hypertile,
     nodes_mahiro,
     nodes_model_advanced,
-    nodes_model_downscale,
-    nodes_nag,
-    nodes_pag,
     nodes_perpneg,
-    nodes_sag,
-    nodes_slg,
     nodes_tcfg,
-    nodes_tomesd,
 )
 
 from safa_pack.tests.nodes.harness import (
@@ -41,7 +30,7 @@ from safa_pack.tests.nodes.harness import (
     schedule,
 )
 from safa_pack.tests.pairs import pairwise
-from safa_pack.tests.tiny_models import SD15_UNET, conditioning, sd3, sd15, toy, unet_state_dict
+from safa_pack.tests.tiny_models import conditioning, toy
 
 pytestmark = pytest.mark.host
 
@@ -152,55 +141,6 @@ def test_lazy_cache_really_skips(behind):
     model = lazy(patched(base, CANVAS, guide=GUIDE)) if behind else patched(lazy(base), CANVAS, guide=GUIDE)
     ksampler(model, empty(CANVAS), steps=10)
     assert 2 <= len(calls) < 10
-
-
-@lru_cache
-def with_middle():
-    """SD1.5 with attention in the middle block, where PAG and SAG look."""
-    state_dict = unet_state_dict(SD15_UNET | {"transformer_depth_middle": 1}, seed=15)
-    return comfy.sd.load_diffusion_model_state_dict(state_dict, {"dtype": torch.float32})
-
-
-def sd15_middle():
-    return with_middle().clone()
-
-
-def sd3_slg(m):
-    return nodes_slg.SkipLayerGuidanceDiT.execute(m, 3.0, 0.0, 1.0, "0", "", 0.2).result[0]
-
-
-NETWORK_PATCHES = {
-    "SkipLayerGuidance": (sd3, sd3_slg),
-    "SkipLayerGuidanceSimple": (
-        sd3,
-        lambda m: nodes_slg.SkipLayerGuidanceDiTSimple.execute(m, 0.0, 1.0, "0", "").result[0],
-    ),
-    "NAG": (sd3, lambda m: nodes_nag.NAGuidance.execute(m, 5.0, 0.5, 1.5).result[0]),
-    "EasyCache": (sd3, lambda m: nodes_easycache.EasyCacheNode.execute(m, 2.0, 0.0, 1.0, False).result[0]),
-    "PAG": (sd15_middle, lambda m: nodes_pag.PerturbedAttentionGuidance.execute(m, 3.0).result[0]),
-    "SAG": (sd15_middle, lambda m: nodes_sag.SelfAttentionGuidance.execute(m, 0.5, 2.0).result[0]),
-    "FreeU": (sd15, lambda m: nodes_freelunch.FreeU_V2.execute(m, 1.3, 1.4, 0.9, 0.2).result[0]),
-    "HyperTile": (sd15, lambda m: nodes_hypertile.HyperTile.execute(m, 128, 2, 0, False)[0]),
-    "ToMe": (sd15, lambda m: nodes_tomesd.TomePatchModel.execute(m, 0.3).result[0]),
-    "Downscale": (
-        sd15,
-        lambda m: nodes_model_downscale.PatchModelAddDownscale.execute(
-            m, 1, 2.0, 0.0, 1.0, True, "bicubic", "bicubic"
-        ).result[0],
-    ),
-}
-
-
-@pytest.mark.parametrize("name", NETWORK_PATCHES)
-@torch.inference_mode()
-def test_patches_inside_the_network_keep_guided_places_tied(name):
-    make, variant = NETWORK_PATCHES[name]
-    kind = "sd3" if make is sd3 else "sd15"
-    canvas, guide = canvas_of(20, 8, channels=16 if kind == "sd3" else 4, rows=8), guide_of(0.5)
-    recorder = Recorder(make())
-    out = ksampler(patched(variant(recorder.model), canvas, guide=guide), empty(canvas), steps=2, **prompts(kind))
-    assert tied_steps(recorder, canvas, guide) == [(True, True), (True, False)]
-    assert torch.isfinite(out).all()
 
 
 def test_cfg_1_runs_no_negative_prompt():

@@ -15,6 +15,7 @@ import comfy.utils
 import folder_paths
 from comfy.model_patcher import ModelPatcher
 
+from safa_pack.bootstrap import ROOT
 from safa_pack.nodes.canvas import Canvas, Guide
 from safa_pack.nodes.joint.patch import JointPatch
 from safa_pack.safa_core import SwapJoin
@@ -38,6 +39,19 @@ pytestmark = pytest.mark.host
 
 GUIDE, WHO = Guide(0.5, 1, "rows"), "SaFa Model Patch"
 PLACES_OF_INPUTS = ("required", "optional")
+IN_WORDS = {  # the README's names, where they are not the host's
+    "APG": "Adaptive Projected Guidance",
+    "CFGZeroStar": "CFG-Zero\\*",
+    "LatentApplyOperationCFG": "Latent Apply Operation CFG",
+    "PerpNeg": "Perp-Neg",
+    "PerpNegGuider": "Perp-Neg",
+    "SelfAttentionGuidance": "Self-Attention Guidance",
+    "SkipLayerGuidanceDiT": "Skip Layer Guidance where it rescales",
+    "ContextWindowsManual": "Context Windows",
+    "LTXVContextWindows": "Context Windows",
+    "WanContextWindowsManual": "Context Windows",
+    "WanInfiniteTalkToVideo": "InfiniteTalk",
+}
 PLAIN, RESULTS = {}, {}
 
 
@@ -262,6 +276,14 @@ def test_merges_differ_in_names_alone():
     of_blocks = host_list()["ModelMergeBlocks"].merge.__code__
     for name in (name for name, row in ROWS.items() if row.why == UNLIKE_MERGES):
         assert host_list()[name].merge.__code__ == of_blocks, name
+
+
+def test_the_readme_names_what_reckons_with_the_whole_canvas_or_is_refused():
+    limits = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Limits")[2]
+    limits = " ".join(limits.partition("## More")[0].split())
+    names = {name: IN_WORDS.get(name, name) for name, row in ROWS.items() if row.verdict in (WHOLE, REFUSED)}
+    missing = [name for name, words in names.items() if words not in limits]
+    assert not missing, f"README.md, Limits, does not name {missing}; IN_WORDS says how it may call them"
 
 
 def test_table_of_the_nodes(capsys):
