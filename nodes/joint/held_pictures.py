@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.nn.functional import interpolate
 
 import comfy.utils
 from comfy.model_patcher import ModelPatcher
@@ -21,8 +22,11 @@ from .windows import Chosen, Windows
 
 PLACES = ("patches", "patches_replace")  # in the host's transformer_options
 WRAPPER = "model_function_wrapper"  # in its model_options
+FOLLOWED = torch.Tensor | dict | list | tuple | types.FunctionType | functools.partial
+NOT_COPIED = torch.nn.Module | ModelPatcher | type | types.ModuleType
 COLOURS = 4  # channels that an IMAGE, [b, height, width, channels], has at most
-Cut = Callable[[torch.Tensor], torch.Tensor]
+MASK = "mask"  # what a MASK [b, rows, columns] is called where a patch holds it: it may have any size
+Cut = Callable[[torch.Tensor, str], torch.Tensor]  # of a tensor, and what it is called
 
 
 class HeldPictures:
@@ -50,31 +54,70 @@ class HeldPictures:
         wrapper = {WRAPPER: changed.pop(WRAPPER)} if WRAPPER in changed else {}
         return {**model_options, **wrapper, "transformer_options": {**options, **changed}}
 
+    def move(self, target: torch.device | torch.dtype) -> None:
+        """Move the copies, as the host does with the patches that it knows."""
+        for held, copies in self._kept.values():
+            for place in PLACES:
+                for name, patches in (copies[place] or {}).items():
+                    if patches is not held[place][name]:
+                        _move_each(patches, target)
+
     def _copies_for(self, held: dict, window: int) -> dict:
         """What is held, by place, for one window: the same objects where they hold no picture."""
         key = (window, *map(id, held.values()))
         if key not in self._kept:
             if len(self._kept) > 4 * (len(self.windows.plan) + 1):  # a node that adds patches at every call
                 self._kept.clear()
-            copies = Copies(lambda tensor: self._cut(tensor, window))
+            copies = Copies(lambda tensor, name: self._cut(tensor, name, window))
             self._kept[key] = held, {place: copies.of(value) for place, value in held.items()}
         return self._kept[key][1]
 
-    def _cut(self, tensor: torch.Tensor, window: int) -> torch.Tensor:
-        """The window's piece of a mask [..., rows, columns] or an IMAGE [b, rows, columns, c]; else itself."""
+    def _cut(self, tensor: torch.Tensor, name: str, window: int) -> torch.Tensor:
+        """The window's piece of a mask [..., rows, columns] or an IMAGE [b, rows, columns, c]; else itself.
+
+        A mask of another size is stretched over the canvas, as image adapters stretch it over their picture.
+        """
         windows = self.windows
         if len(windows.dims) == 1 or tensor.ndim < 3:
             return tensor
         zoom = windows.zoom_of(tensor, least=3)
         if zoom is not None:
             return windows.cut(tensor, (window,), zoom, alone=True)
+        rows, columns = (size * windows.pixels for size in windows.dims[-2:])
+        if tensor.ndim == 3 and name == MASK and tensor.is_floating_point():
+            mask = interpolate(tensor.unsqueeze(1), (rows, columns), mode="bilinear").squeeze(1)
+            return windows.cut(mask, (window,), windows.pixels, alone=True)
         if tensor.ndim != 4 or tensor.shape[-1] > COLOURS:
             return tensor
-        rows, columns = (size * windows.pixels for size in windows.dims[-2:])
         if tensor.shape[1] * columns != tensor.shape[2] * rows:  # not a picture of the canvas
             return tensor
         picture = comfy.utils.common_upscale(tensor.movedim(-1, 1), columns, rows, "area", "disabled")
         return windows.cut(picture, (window,), windows.pixels, alone=True).movedim(1, -1)
+
+
+def _move_each(patches: list | dict, target: torch.device | torch.dtype) -> None:
+    for key, patch in list(patches.items() if isinstance(patches, dict) else enumerate(patches)):
+        if hasattr(patch, "to"):
+            patches[key] = patch.to(target)
+
+
+class Mover:
+    """A patch that does nothing but hand the host's moves between devices on to the copies of the patches beside it.
+
+    The host moves a MODEL's patches whenever it loads one, also where a patch has just encoded its picture and asks
+    for that.
+    """
+
+    NAME = "safa_mover"  # among the patches
+
+    def __init__(self) -> None:
+        self.pictures: HeldPictures | None = None  # of the sampling that runs
+
+    def to(self, target: torch.device | torch.dtype) -> Mover:
+        """Called by the host."""
+        if self.pictures is not None:
+            self.pictures.move(target)
+        return self
 
 
 class Copies:
@@ -88,10 +131,10 @@ class Copies:
         self.cut = cut
         self._copies: dict[int, tuple[Any, Any]] = {}
 
-    def of(self, value: Any) -> Any:
-        """The copy of a value, one for each object."""
+    def of(self, value: Any, name: Any = "") -> Any:
+        """The copy of a value, one for each object. name: the key, attribute or variable that it was found under."""
         if isinstance(value, torch.Tensor):
-            return self.cut(value)
+            return self.cut(value, name)
         if id(value) not in self._copies:
             self._copies[id(value)] = value, value  # what holds itself ends here
             self._copies[id(value)] = value, self._copy(value)
@@ -99,7 +142,7 @@ class Copies:
 
     def _copy(self, value: Any) -> Any:
         if isinstance(value, dict):
-            items = {key: self.of(item) for key, item in value.items()}
+            items = {key: self.of(item, key) for key, item in value.items()}
             return items if any(items[key] is not item for key, item in value.items()) else value
         if isinstance(value, list | tuple):
             parts = [self.of(part) for part in value]
@@ -112,13 +155,13 @@ class Copies:
         if isinstance(value, types.MethodType):
             holder = self.of(value.__self__)
             return value if holder is value.__self__ else types.MethodType(value.__func__, holder)
-        if not hasattr(value, "__dict__") or isinstance(value, torch.nn.Module | ModelPatcher | type):
+        if not hasattr(value, "__dict__") or isinstance(value, NOT_COPIED | Mover):
             return value
         return self._copy_object(value)
 
     def _copy_function(self, function: types.FunctionType) -> types.FunctionType:
         cells, defaults = function.__closure__ or (), (function.__defaults__, function.__kwdefaults__)
-        contents = [self._of_cell(cell) for cell in cells]
+        contents = [self._of_cell(*variable) for variable in zip(cells, function.__code__.co_freevars, strict=True)]
         of_window = self.of(defaults[0]), self.of(defaults[1])
         if all(new is old for new, old in zip((*contents, *of_window), (*cells, *defaults), strict=True)):
             return function
@@ -136,21 +179,20 @@ class Copies:
             return value
         return functools.partial(function, *args, **keywords)
 
-    def _of_cell(self, cell: types.CellType) -> types.CellType:
+    def _of_cell(self, cell: types.CellType, name: str) -> types.CellType:
         try:
             content = cell.cell_contents
         except ValueError:  # not filled yet
             return cell
-        new = self.of(content)
+        new = self.of(content, name)
         return cell if new is content else types.CellType(new)
 
     def _copy_object(self, value: Any) -> Any:
         module = type(value).__module__
         changed = {}
         for name, item in vars(value).items():
-            plain = isinstance(item, torch.Tensor | dict | list | tuple)
-            if plain or type(item).__module__ == module:
-                new = self.of(item)
+            if isinstance(item, FOLLOWED) or type(item).__module__ == module:
+                new = self.of(item, name)
                 if new is not item:
                     changed[name] = new
         if not changed:

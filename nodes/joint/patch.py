@@ -16,6 +16,7 @@ from comfy.samplers import CFGGuider, Sampler
 from ...safa_core import Join
 from ..canvas import Canvas, Guide, check_single
 from ..errors import named
+from .held_pictures import Mover
 from .host_batch import HostBatch
 from .joint_run import JointRun
 from .other_nodes import UNFIT, sentence_for
@@ -46,6 +47,7 @@ class JointPatch:
         self.finish_reference = finish_reference
         self.reference: torch.Tensor | None = None
         self.memory = StageMemory()
+        self.mover = Mover()
         self._check_fit(canvas.rows)
 
     def _check_fit(self, rows: int) -> None:
@@ -65,6 +67,7 @@ class JointPatch:
             )
         patched = model.clone()
         keep_timbres_apart(patched)
+        patched.set_model_patch(self.mover, Mover.NAME)
         for kind, wrapper in (
             (WrappersMP.OUTER_SAMPLE, self.outer_sample),
             (WrappersMP.PREPARE_SAMPLING, self.prepare_sampling),
@@ -152,6 +155,7 @@ class JointPatch:
         reference = self._make_reference(start)
         run = self.run_type(self.canvas, self.join, reference, start, self.who)
         model_options[KEY] = run
+        self.mover.pictures = run.pictures
 
         def on_step(step: int, denoised: torch.Tensor, x: torch.Tensor, total: int) -> None:
             run.calls.called_back()
@@ -170,6 +174,7 @@ class JointPatch:
             raise ValueError(f"{self.who}: at step {run.calls.callbacks + 1} {sentence}") from error
         finally:
             run.close()
+            self.mover.pictures = None
             if extra_options is not None:
                 sampler.extra_options = extra_options
         run.watch.check(wait=True)

@@ -125,7 +125,18 @@ def add_feature(h, options, feature=None):
 
 
 def in_a_closure(feature):
-    return lambda h, options: add_feature(h, options, feature)
+    tensors = torch  # a module in a closure is not searched
+    return lambda h, options: add_feature(h, options, tensors.clone(feature))
+
+
+class Callback:
+    """What holds a function."""
+
+    def __init__(self, feature):
+        self.function = in_a_closure(feature)
+
+    def __call__(self, h, options):
+        return self.function(h, options)
 
 
 def in_a_default(feature):
@@ -142,6 +153,7 @@ HOLDERS = {
     "an object of an object": Settings,
     "a method's object": lambda feature: AddFeature(feature).add,
     "a closure": in_a_closure,
+    "a function of an object": Callback,
     "a default": in_a_default,
     "a partial function": lambda feature: functools.partial(add_feature, feature=feature),
 }

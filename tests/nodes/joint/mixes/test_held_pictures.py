@@ -284,6 +284,13 @@ def test_the_attention_mask_of_an_image_adapter(batch, scale):
     check(model, canvas, adapted(model, mask), patched, batch)
 
 
+def test_the_attention_mask_of_another_size_is_stretched_over_the_canvas():
+    canvas, model = canvas_of((1, 4, 8, 28), 12), tiny_families.sd15()
+    mask = noise((1, 24, 50)).gt(0.5).float()
+    stretched = interpolate(mask.unsqueeze(1), (64, 224), mode="bilinear").squeeze(1)
+    check(model, canvas, adapted(model, mask), lambda model, i: adapted(model, pixels(stretched, canvas, i)))
+
+
 def test_two_image_adapters_for_two_halves_of_a_panorama():
     canvas, model = canvas_of((1, 4, 8, 28), 12), tiny_families.sd15()
     left = torch.zeros(1, 64, 224)
@@ -303,6 +310,47 @@ def test_two_image_adapters_for_two_halves_of_a_panorama():
 def test_an_image_adapter_without_a_mask_is_whole_for_every_view_in_one_call():
     canvas, model = canvas_of((1, 4, 8, 28), 12), tiny_families.sd15()
     check(model, canvas, adapted(model, None), lambda model, i: adapted(model, None))
+
+
+# ---- Devices ----
+
+
+class EncodesWhileItRuns:
+    """A patch that encodes its picture at the first call, and has the host load what that has pushed out.
+
+    The host then moves the patches of the models to where these run.
+    """
+
+    def __init__(self, picture):
+        self.picture, self.encoded, self.moved = picture, None, False
+
+    def __call__(self, h, options):
+        if options["block"][1] != 0:
+            return h
+        if self.encoded is None:
+            self.encoded = self.picture.mean() * torch.ones(())
+            used = comfy.model_management.loaded_models(only_currently_used=True)
+            comfy.model_management.load_models_gpu(used)
+        if not self.moved:
+            raise RuntimeError("expected all tensors on one device")
+        return h + self.encoded
+
+    def to(self, target):
+        """Called by the host."""
+        self.moved = self.encoded is not None or self.moved
+        return self
+
+
+def test_what_a_patch_encodes_while_it_runs_is_moved_to_the_models_device():
+    canvas, model = canvas_of((1, 4, 8, 28), 12), tiny_families.sd15()
+    picture = noise(PIXELS)
+
+    def apply(model, picture):
+        made = model.clone()
+        made.set_model_input_block_patch(EncodesWhileItRuns(picture))
+        return made
+
+    check(model, canvas, apply(model, picture), lambda model, i: apply(model, pixels(picture, canvas, i)))
 
 
 # ---- Beside a reference ----
