@@ -58,8 +58,8 @@ class HeldPictures:
         """Move the copies, as the host does with the patches that it knows."""
         for held, copies in self._kept.values():
             for place in PLACES:
-                if copies[place] is not held[place]:
-                    for patches in copies[place].values():
+                for name, patches in (copies[place] or {}).items():
+                    if patches is not held[place][name]:
                         _move_each(patches, target)
 
     def _copies_for(self, held: dict, window: int) -> dict:
