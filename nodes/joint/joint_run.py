@@ -170,6 +170,8 @@ class JointRun:
 
     def run(self, host: HostBatch, group: Group, batch: torch.Tensor) -> list[torch.Tensor]:
         """The host's batch for the windows of a group."""
+        if self.running not in ((), group.windows):  # patches such as Flux KV Cache keep what they saw of a batch
+            host.model.current_patcher.model_patches_call_function("cleanup")
         self.running = group.windows
         options = self.pictures.options_for(host.options, group.windows)
         return self._noted(group.conds, host.run(group.conds, batch, len(group.windows), options))
@@ -218,4 +220,4 @@ def _of_another_size(x: torch.Tensor, expected: torch.Tensor) -> str:
 
 def _together(values: int) -> int:
     """Windows of so many values that one call has at most: more make no model faster, but take memory."""
-    return min(max(2**20 // values, 8), 64)
+    return min(max(2**20 // values, 8), 256)

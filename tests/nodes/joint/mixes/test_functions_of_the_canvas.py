@@ -341,3 +341,32 @@ def test_pictures_with_the_same_noise_are_the_same_picture(canvas):
     noise = comfy.sample.prepare_noise(torch.zeros(1, *canvas.shape), SEED).repeat(2, 1, 1, 1)
     first, second = sampled(canvas, {"samples": torch.zeros(2, *canvas.shape)}, noise)
     assert torch.equal(first, second)
+
+
+# ---- What a function keeps of the rows of a batch ----
+
+
+class Keeper:
+    """Adds to every prediction what it kept of that row in the first call, as Flux KV Cache keeps keys and values."""
+
+    def __init__(self):
+        self.kept = None
+
+    def __call__(self, apply, args):
+        out = apply(args["input"], args["timestep"], **args["c"])
+        if self.kept is None:
+            self.kept = args["c"]["c_crossattn"].mean((1, 2))
+        return out + self.kept[: len(out)].reshape(-1, 1, 1, 1)
+
+    def cleanup(self):
+        """Called by the host after a sampling."""
+        self.kept = None
+
+
+def test_what_a_patch_keeps_of_one_batch_is_not_mixed_up_when_the_reference_leaves_it(canvas):
+    conds = tuple(tiny_models.conditioning("toy", seed) for seed in (1, 2))
+    model = tiny_models.toy()
+    model.set_model_unet_function_wrapper(Keeper())
+    patch = JointPatch(canvas, SwapJoin(), GUIDE, "SaFa Sampler")
+    together = joint(model, canvas, *conds, guide=GUIDE, patch=patch)
+    assert difference(together, separate(model, canvas, lambda i: conds, guide=GUIDE)) <= 1e-5
