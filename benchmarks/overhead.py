@@ -4,7 +4,7 @@
 
 The model's forward is nearly free here, so all that is left is what the pack and the host do around it: CFG, Euler
 steps, a reference that guides to the end, one torch thread, and seconds of the process, which other processes do not
-lengthen. --against measures another checkout of the pack too, in processes that take turns with this one's, and prints
+lengthen. --against measures another checkout of the pack too, on the same host in processes that take turns, and prints
 both side by side. Sections:
 
 times    processor time outside the model's `apply_model`: of a step; and per view and step (the reference counts as
