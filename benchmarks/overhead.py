@@ -4,7 +4,7 @@
 
 The model's forward is nearly free here, so all that is left is what the pack and the host do around it: CFG, Euler
 steps, a reference that guides to the end, one torch thread, and seconds of the process, which other processes do not
-lengthen. --against measures another checkout of the pack too, in processes that take turns with this one's, and prints
+lengthen. --against measures another checkout of the pack too, on the same host in processes that take turns, and prints
 both side by side. Sections:
 
 times    processor time outside the model's `apply_model`: of a step; and per view and step (the reference counts as
@@ -143,7 +143,7 @@ def room_for(pictures: int | None, model, shape, view: int):
 
 
 def outside(model, shape, steps: int, seconds=time.process_time, **options) -> tuple[float, float]:
-    """(seconds of a step outside the model, seconds of a step), medians over all steps but the first."""
+    """(seconds of a step outside the model, seconds of a step), the least of all steps but the first."""
     watched, rows, last = Watched(seconds), [], [0.0]
 
     def on_step():
@@ -152,7 +152,7 @@ def outside(model, shape, steps: int, seconds=time.process_time, **options) -> t
 
     sample(model, shape, steps + 1, watched, on_step, **options)
     rows = rows[1:]
-    return statistics.median(whole - inside for whole, inside in rows), statistics.median(whole for whole, _ in rows)
+    return min(whole - inside for whole, inside in rows), min(whole for whole, _ in rows)
 
 
 def times() -> dict[str, float]:
