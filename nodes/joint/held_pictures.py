@@ -26,6 +26,7 @@ FOLLOWED = torch.Tensor | dict | list | tuple | types.FunctionType | functools.p
 NOT_COPIED = torch.nn.Module | ModelPatcher | type | types.ModuleType
 COLOURS = 4  # channels that an IMAGE, [b, height, width, channels], has at most
 MASK = "mask"  # what a MASK [b, rows, columns] is called where a patch holds it: it may have any size
+IMAGE = "image"  # how the names of IMAGEs that lie on the canvas end ("inpaint_image")
 Cut = Callable[[torch.Tensor, str], torch.Tensor]  # of a tensor, and what it is called
 
 
@@ -75,7 +76,8 @@ class HeldPictures:
     def _cut(self, tensor: torch.Tensor, name: str, window: int) -> torch.Tensor:
         """The window's piece of a mask [..., rows, columns] or an IMAGE [b, rows, columns, c]; else itself.
 
-        A mask of another size is stretched over the canvas, as image adapters stretch it over their picture.
+        A mask of another size is stretched over the canvas, as image adapters stretch it over their picture; an image
+        is scaled and centre-cropped to it, as the host's patches fit it to theirs.
         """
         windows = self.windows
         if len(windows.dims) == 1 or tensor.ndim < 3:
@@ -89,9 +91,10 @@ class HeldPictures:
             return windows.cut(mask, (window,), windows.pixels, alone=True)
         if tensor.ndim != 4 or tensor.shape[-1] > COLOURS:
             return tensor
-        if tensor.shape[1] * columns != tensor.shape[2] * rows:  # not a picture of the canvas
+        same_aspect = tensor.shape[1] * columns == tensor.shape[2] * rows
+        if not (same_aspect or str(name).endswith(IMAGE)):  # not a picture of the canvas
             return tensor
-        picture = comfy.utils.common_upscale(tensor.movedim(-1, 1), columns, rows, "area", "disabled")
+        picture = comfy.utils.common_upscale(tensor.movedim(-1, 1), columns, rows, "area", "center")
         return windows.cut(picture, (window,), windows.pixels, alone=True).movedim(1, -1)
 
 

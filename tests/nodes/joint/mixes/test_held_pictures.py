@@ -11,6 +11,7 @@ import comfy.ldm.lumina.controlnet
 import comfy.ldm.supir.supir_modules
 import comfy.ldm.wan.uni3c
 import comfy.model_management
+import comfy.utils
 from comfy.ldm.modules.attention import optimized_attention
 from comfy.ldm.supir.supir_patch import SUPIRPatch
 from comfy_extras import nodes_model_patch
@@ -108,6 +109,21 @@ def test_the_hint_of_a_qwen_image_patch(masked, loop, batch):
         return apply(model, *(None if p is None else pixels(p, canvas, i) for p in (image, mask)))
 
     check(model, canvas, apply(model, image, mask), patched, batch)
+
+
+def test_a_hint_of_another_shape_is_fitted_to_the_canvas_as_the_host_fits_it_to_its_picture():
+    """Scaled and centre-cropped to the canvas, once; then cut."""
+    canvas, model = canvas_of(VIDEO, 12, axis=4), tiny_families.qwen_image()
+    image = noise((1, 100, 300, 3))
+    fitted = comfy.utils.common_upscale(image.movedim(-1, 1), PIXELS[2], PIXELS[1], "area", "center").movedim(1, -1)
+    network, vae = diffsynth_network(0), tiny_controls.video_autoencoder()
+
+    def apply(model, image):
+        return nodes_model_patch.QwenImageDiffsynthControlnet().diffsynth_controlnet(model, network, vae, image=image)[
+            0
+        ]
+
+    check(model, canvas, apply(model, image), lambda model, i: apply(model, pixels(fitted, canvas, i)), 1)
 
 
 @tiny_families.built_once
