@@ -10,6 +10,7 @@ import comfy.conds
 import comfy.ldm.audio.embedders
 import comfy.supported_models
 
+from safa_pack.tests import tiny_models
 from safa_pack.tests.tiny_models import SD_UNET, built_once, patcher, randomise
 
 WIDTH, POOLED = 64, 32  # of texts, and of their pooled vector
@@ -114,24 +115,7 @@ def qwen_image():
     return _qwen_image().clone()
 
 
-FLUX = {
-    "image_model": "flux",
-    "in_channels": 16,
-    "out_channels": 16,
-    "patch_size": 2,
-    "vec_in_dim": POOLED,
-    "context_in_dim": WIDTH,
-    "hidden_size": 128,
-    "num_heads": 1,
-    "mlp_ratio": 4.0,
-    "depth": 1,
-    "depth_single_blocks": 1,
-    "axes_dim": [16, 56, 56],
-    "theta": 10000,
-    "qkv_bias": True,
-    "guidance_embed": True,
-    "txt_ids_dims": [],
-}
+FLUX = tiny_models.FLUX | {"image_model": "flux", "vec_in_dim": POOLED, "context_in_dim": WIDTH}
 
 
 @built_once

@@ -229,26 +229,28 @@ def sd3():
     return _sd3().clone()
 
 
+FLUX = {  # of one block of each kind
+    "in_channels": 16,
+    "out_channels": 16,
+    "patch_size": 2,
+    "vec_in_dim": 768,
+    "context_in_dim": 4096,
+    "hidden_size": 128,
+    "num_heads": 1,
+    "mlp_ratio": 4.0,
+    "depth": 1,
+    "depth_single_blocks": 1,
+    "axes_dim": [16, 56, 56],
+    "theta": 10000,
+    "qkv_bias": True,
+    "guidance_embed": True,
+    "txt_ids_dims": [],
+}
+
+
 @built_once
 def _flux_like():
-    config = {
-        "in_channels": 16,
-        "out_channels": 16,
-        "patch_size": 2,
-        "vec_in_dim": 768,
-        "context_in_dim": 4096,
-        "hidden_size": 128,
-        "num_heads": 1,
-        "mlp_ratio": 4.0,
-        "depth": 1,
-        "depth_single_blocks": 1,
-        "axes_dim": [16, 56, 56],
-        "theta": 10000,
-        "qkv_bias": True,
-        "guidance_embed": True,
-        "txt_ids_dims": [],
-    }
-    return _load(build(comfy.ldm.flux.model.Flux, config, seed=40).state_dict())
+    return _load(build(comfy.ldm.flux.model.Flux, FLUX, seed=40).state_dict())
 
 
 def flux_like():

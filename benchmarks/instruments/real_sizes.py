@@ -6,15 +6,9 @@ import comfy.model_management
 import comfy.model_patcher
 import comfy.supported_models
 
-UNET = {
-    "image_size": 32,
-    "in_channels": 4,
-    "out_channels": 4,
-    "model_channels": 320,
-    "use_spatial_transformer": True,
-    "legacy": False,
-}
-SD15 = UNET | {
+from safa_pack.tests.tiny_models import SD_UNET
+
+SD15 = SD_UNET | {
     "num_res_blocks": [2, 2, 2, 2],
     "channel_mult": [1, 2, 4, 4],
     "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
@@ -24,7 +18,7 @@ SD15 = UNET | {
     "num_heads": 8,
     "adm_in_channels": None,
 }
-SDXL = UNET | {
+SDXL = SD_UNET | {
     "num_res_blocks": [2, 2, 2],
     "channel_mult": [1, 2, 4],
     "transformer_depth": [0, 0, 2, 2, 10, 10],

@@ -24,6 +24,8 @@ from .start import Start
 from .view_conds import Group, ViewConds
 from .windows import Chosen, Windows
 
+TOGETHER = "safa_together"  # in model_options: windows of one call, where a method needs all of them in it
+
 
 class JointRun:
     """The views of one sampling: cut out of the canvas for the host's batch, joined again after it.
@@ -46,7 +48,7 @@ class JointRun:
         self.fold = ViewFold(plan, weights, noise.ndim, self.axis, noise.device, noise.dtype)
         self.watch = FiniteWatch(who, self.view_name)
         self.called = False
-        self.most = _together(math.prod(canvas.view_shape(noise.shape)))
+        self.most = most_together(start.options, math.prod(canvas.view_shape(noise.shape)))
         self.running: Chosen = ()
         one_view = plan.length == plan.view and len(plan) == 1
         spans = any(SPAN in cond for cond in chain.from_iterable(start.guider.conds.values()))
@@ -218,6 +220,6 @@ def _of_another_size(x: torch.Tensor, expected: torch.Tensor) -> str:
     return f"a prediction of {list(x.shape[2:])} latents was asked for, expected {list(expected.shape[2:])}"
 
 
-def _together(values: int) -> int:
+def most_together(model_options: dict, values: int) -> int:
     """Windows of so many values that one call has at most: more make no model faster, but take memory."""
-    return min(max(2**20 // values, 8), 256)
+    return model_options.get(TOGETHER) or min(max(2**20 // values, 8), 256)

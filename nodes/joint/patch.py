@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from ..canvas import Canvas, Guide, check_single
 from ..errors import named
 from .held_pictures import Mover
 from .host_batch import HostBatch
-from .joint_run import JointRun
+from .joint_run import JointRun, most_together
 from .other_nodes import UNFIT, sentence_for
 from .reference import NoReference, Reference
 from .schedule import place_in_schedule
@@ -123,12 +124,13 @@ class JointPatch:
         *args: Any,
         **kwargs: Any,
     ) -> Any:
-        """Ask for memory for the views that fit beside the weights, not for a canvas that never runs whole."""
+        """Ask for memory for the views of one call that fit beside the weights, not for a canvas that never runs."""
         shape = self.canvas.view_shape(noise_shape)
         each = max(1, model.model.memory_required([2 * shape[0], *shape[1:]]))
         room = comfy.model_management.get_total_memory(model.load_device) - model.model_size()
         views = len(self.canvas.plan) if self.guide is None else len(self.canvas.plan) + 1
-        shape[0] *= max(1, min(views, int(room / (1.5 * each))))  # 1.5: the host's own margin when it batches
+        most = most_together(kwargs.get("model_options") or {}, math.prod(shape))
+        shape[0] *= max(1, min(views, most, int(room / (1.5 * each))))  # 1.5: the host's own margin when it batches
         return executor(model, shape, conds, *args, **kwargs)
 
     def sampler_sample(
@@ -151,7 +153,10 @@ class JointPatch:
             latent_image = torch.zeros_like(noise)
         seed = extra_args.get("seed")
         options = comfy.model_patcher.create_model_options_clone(model_options)
-        start = Start(guider, options, sampler, sigmas, model_options[STAGE], noise, latent_image, denoise_mask, seed)
+        stage = model_options[STAGE]
+        if len(stage.sigmas) != len(sigmas):  # another node has changed the schedule since
+            stage = place_in_schedule(sigmas)
+        start = Start(guider, options, sampler, sigmas, stage, noise, latent_image, denoise_mask, seed)
         reference = self._make_reference(start)
         run = self.run_type(self.canvas, self.join, reference, start, self.who)
         model_options[KEY] = run

@@ -92,13 +92,15 @@ class Windows:
         return stack_views(repeat_to_batch_size(wide, self.batch), axis % tensor.ndim, len(windows))
 
     def spread(self, tensor: torch.Tensor, windows: int) -> torch.Tensor:
-        """What is the same in every window, [windows * B, ...]; without memory of its own where pictures share it."""
+        """What is the same in every window of a batch: [windows * B, ...] without memory of its own where all pictures
+        share it, else [B, ...], which the host repeats.
+        """
         if len(tensor) == 1:
             return tensor.expand(windows * self.batch, *tensor.shape[1:])
         return repeat_to_batch_size(tensor, self.batch)
 
     def repeat(self, tensor: torch.Tensor, windows: int) -> torch.Tensor:
-        """What is the same in every window, [windows * B, ...]; without memory of its own where pictures share it."""
+        """What is the same in some windows of a batch: [windows * B, ...]."""
         return repeat_to_batch_size(tensor, self.batch).repeat(windows, *[1] * (tensor.ndim - 1))
 
 

@@ -16,7 +16,7 @@ from comfy_api.latest import io
 from ...safa_core.methods.merge_attend import is_aligned, nearest_aligned
 from ..canvas import Canvas
 from ..errors import named
-from ..joint.joint_run import JointRun
+from ..joint.joint_run import TOGETHER, JointRun
 from ..joint.patch import KEY as SAFA
 from ..joint.patch import STAGE
 from ..joint.schedule import GuidedCalls, early_steps
@@ -149,6 +149,7 @@ class MergePatch:
                 f"{NAME}: its plan is not that of {joint[0].who}; connect one Subview Planner's plan to both."
             )
         _check_alone(guider.model_options.get("transformer_options", {}))
+        guider.model_options[TOGETHER] = len(self.canvas.plan) + 1
         return executor(*args, **kwargs)
 
     def sampler_sample(
@@ -207,7 +208,6 @@ class MergeRun:
         """Before the sampler's model call; joint: the run that cuts this canvas."""
         self.merging = self.calls.enter(sigma)
         self.joint = joint
-        joint.most = len(self.canvas.plan) + 1
 
     def find_views(self, x: torch.Tensor, options: dict) -> MergedBatch | None:
         """Which items are which view in a model call with x [B, C, ...]; None for a single view, with none to merge.

@@ -6,6 +6,7 @@ override of the attention function).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -48,12 +49,8 @@ class MergedBatch:
     def _items(self) -> torch.Tensor:
         """Number of every item: [windows, conds * batch], int64."""
         shape = (self.conds, self.windows, self.batch)
-        return (
-            torch.arange(self.conds * self.windows * self.batch, device=self.device)
-            .reshape(shape)
-            .movedim(1, 0)
-            .flatten(1)
-        )
+        items = torch.arange(math.prod(shape), device=self.device).reshape(shape)
+        return items.movedim(1, 0).flatten(1)
 
     @property
     def views(self) -> torch.Tensor:
