@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
-from ..safa_core import ReferenceGuide, ViewPlan
+from ..safa_core import Join, ReferenceGuide, SwapJoin, ViewPlan
 from ..safa_core.fold import short_axis
 
 
@@ -21,6 +21,13 @@ def check_single(latent: torch.Tensor, shapes: Sequence[Any] | None = None) -> N
         raise ValueError("expected one latent, got a pack of several (audio with video); split it first.")
 
 
+def measure(columns: float, unit: str, scale: float) -> str:
+    """A number of latent columns in the unit that people count them in: "10.24 s", "512 px"."""
+    if unit == "latent":
+        return f"{columns:g} latent columns"
+    return f"{columns * scale:.5g} {'s' if unit == 'seconds' else 'px'}"
+
+
 @dataclass(frozen=True)
 class Canvas:
     """A view plan on a latent of a given shape.
@@ -30,6 +37,8 @@ class Canvas:
     axis:  which dimension of [B, C, ...] is the long one, counted from the front.
     unit:  "seconds", "pixels" or "latent": what people count columns in.
     scale: how many units one latent column is.
+    patch: columns and rows that the network sees as one (pixel-space models); swaps take turns in whole patches.
+    model: the family that it was planned for, in messages.
     """
 
     plan: ViewPlan
@@ -37,6 +46,8 @@ class Canvas:
     axis: int
     unit: str = "latent"
     scale: float = 1.0
+    patch: int = 1
+    model: str = ""
 
     @property
     def audio(self) -> bool:
@@ -47,6 +58,16 @@ class Canvas:
         """Rows across the long axis; 1 for latents that have columns only."""
         rows = short_axis(len(self.shape) + 1, self.axis)
         return 1 if rows is None else self.shape[rows - 1]
+
+    def measure(self, columns: int) -> str:
+        """A number of columns in people's units: "10.24 s", "512 px"."""
+        return measure(columns, self.unit, self.scale)
+
+    def fit(self, join: Join) -> Join:
+        """A join for this canvas: one that swaps counts whole patches."""
+        if isinstance(join, SwapJoin):
+            return replace(join, interval=join.interval * self.patch, shift=join.shift * self.patch)
+        return join
 
     def axis_in(self, latent: torch.Tensor) -> int:
         """The long axis of a latent that may have a time dimension more than the planned one."""
@@ -77,9 +98,9 @@ class Canvas:
             )
         if latent.shape[axis] != self.plan.length:
             raise ValueError(
-                f"the plan is for {self.plan.length} latent columns along dimension {axis}, but the latent "
-                f"{list(latent.shape)} has {latent.shape[axis]} there; connect the Subview Planner's own latent, or "
-                "plan with this latent."
+                f"the plan is for a canvas of {self.measure(self.plan.length)}, but the latent {list(latent.shape)} is "
+                f"{self.measure(latent.shape[axis])} long; connect the Subview Planner's own latent, or plan with this "
+                "latent."
             )
 
 
@@ -102,4 +123,4 @@ class Guide:
         axis = self.axis
         if axis == "auto":
             axis = "frames" if canvas.audio else "rows"
-        return ReferenceGuide(self.rate, self.interval, axis)
+        return ReferenceGuide(self.rate, self.interval * canvas.patch, axis)

@@ -15,11 +15,12 @@ from comfy.patcher_extension import WrapperExecutor, WrappersMP
 from comfy.samplers import CFGGuider, Sampler
 
 from ...safa_core import Join
-from ..canvas import Canvas, Guide, check_single
+from ..canvas import Canvas, Guide, check_single, measure
 from ..errors import named
 from .held_pictures import Mover
 from .host_batch import HostBatch
 from .joint_run import JointRun, most_together
+from .model_facts import measure_of
 from .other_nodes import UNFIT, sentence_for
 from .reference import NoReference, Reference
 from .schedule import place_in_schedule
@@ -44,7 +45,7 @@ class JointPatch:
     run_type = JointRun  # a rival with state of its own in a run puts its class here
 
     def __init__(self, canvas: Canvas, join: Join, guide: Guide | None, who: str, finish_reference: bool = False):
-        self.canvas, self.join, self.guide, self.who = canvas, join, guide, who
+        self.canvas, self.join, self.guide, self.who = canvas, canvas.fit(join), guide, who
         self.finish_reference = finish_reference
         self.reference: torch.Tensor | None = None
         self.memory = StageMemory()
@@ -59,7 +60,9 @@ class JointPatch:
                 self.guide.resolve(self.canvas).places(self.canvas.plan, rows)
 
     def install(self, model: ModelPatcher) -> ModelPatcher:
-        """A clone of the host's MODEL with this patch; refuses a second one (ValueError)."""
+        """A clone of the host's MODEL with this patch; refuses a second one, or another kind's plan (ValueError)."""
+        with named(self.who):
+            _check_measure(self.canvas, model)
         for wrapper in model.get_wrappers(WrappersMP.CALC_COND_BATCH, KEY):
             other = wrapper.__self__.who
             raise ValueError(
@@ -84,10 +87,12 @@ class JointPatch:
         with named(self.who):
             self.canvas.check(latent)
         self._check_fit(self.canvas.rows_in(latent))
-        channels = model.get_model_object("latent_format").latent_channels
-        if latent.shape[1] != channels:
+        latent_format = model.get_model_object("latent_format")
+        expected = (latent_format.latent_channels, latent_format.latent_dimensions)
+        if (latent.shape[1], latent.ndim - 2) != expected:
             raise ValueError(
-                f"{self.who}: the latent has {latent.shape[1]} channels, but this model needs {channels}; connect a "
+                f"{self.who}: {type(model.model.model_config).__name__} samples latents of {expected[0]} channels and "
+                f"{expected[1]} more dimensions, but the latent is {list(latent.shape)}; connect the latent of a "
                 "Subview Planner with the same model."
             )
 
@@ -219,3 +224,14 @@ class JointPatch:
         if run is None:
             return executor(model, conds, x, timestep, model_options)
         return run.calc_cond_batch(HostBatch(executor, model, conds, timestep, model_options), x)
+
+
+def _check_measure(canvas: Canvas, model: ModelPatcher) -> None:
+    """Refuse a model whose latents are counted in something else than the plan's (ValueError)."""
+    unit, scale = measure_of(model.get_model_object("latent_format"))
+    if canvas.model and (canvas.unit != unit or not math.isclose(canvas.scale, scale)):
+        raise ValueError(
+            f"the plan is for {canvas.model}, where one latent column is {canvas.measure(1)}, but the model is "
+            f"{type(model.model.model_config).__name__}, where it is {measure(1, unit, scale)}; connect planner and "
+            "sampler to the same model."
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
@@ -16,6 +17,7 @@ WIDTH, MARGIN, GAP = 1024, 24, 4
 LARGE, SMALL = 24, 16  # a node shows the picture at about a third of its size
 LINE = 30  # pixels from one line of text to the next
 VIEWS_PER_STRIP = 48  # a longer canvas is broken into strips, like a score
+MOST_STRIPS = 12  # the rest of a still longer one is not drawn
 UNITS = {"seconds": "s", "pixels": "px"}
 
 Font: TypeAlias = ImageFont.FreeTypeFont
@@ -28,8 +30,12 @@ def plan_picture(plan: ViewPlan, scale: float, unit: str, caption: str) -> torch
     """
     font = ImageFont.load_default(size=LARGE)
     small = ImageFont.load_default(size=SMALL)
-    lanes = lanes_of(plan)
-    strips = math.ceil(len(plan) / VIEWS_PER_STRIP)
+    drawn = min(len(plan), VIEWS_PER_STRIP * MOST_STRIPS)
+    length = plan.length * drawn / len(plan)
+    if drawn < len(plan):
+        caption += f"; the first {drawn} views"
+    lanes = lanes_of(plan, drawn)
+    strips = math.ceil(drawn / VIEWS_PER_STRIP)
     bar = max(4, min(26, 260 // (max(lanes) + 1))) if strips == 1 else max(3, min(9, 60 // (max(lanes) + 1)))
     lines = _wrapped(caption, font)
     top = MARGIN + 20 + LINE * (len(lines) - 1)
@@ -39,7 +45,7 @@ def plan_picture(plan: ViewPlan, scale: float, unit: str, caption: str) -> torch
     for i, line in enumerate(lines):
         draw.text((MARGIN, MARGIN - 4 + LINE * i), line, INK, font, anchor="lm")
     for k in range(strips):
-        strip = _Strip(draw, plan, plan.length * k / strips, plan.length * (k + 1) / strips, bar)
+        strip = _Strip(draw, plan, length * k / strips, length * (k + 1) / strips, bar)
         y = top + k * (strip_height + 2 * GAP)
         for i, lane in enumerate(lanes):
             strip.view(i, y + lane * (bar + GAP), font if bar > 16 else None)
@@ -50,11 +56,11 @@ def plan_picture(plan: ViewPlan, scale: float, unit: str, caption: str) -> torch
     return torch.from_numpy(np.asarray(image).astype(np.float32) / 255).unsqueeze(0)
 
 
-def lanes_of(plan: ViewPlan) -> list[int]:
-    """A lane for every view, so that no two views in a lane meet, also across the wrap of a loop."""
+def lanes_of(plan: ViewPlan, views: int | None = None) -> list[int]:
+    """A lane for each of the first views, so that no two in a lane meet, also across the wrap of a loop."""
     taken: list[tuple[int, int]] = []  # first and last column of every lane
     lanes = []
-    for start in plan.starts:
+    for start in plan.starts[:views]:
         end = start + plan.view
         free = (i for i, (a, b) in enumerate(taken) if b <= start and end - plan.length <= a)
         lane = next(free, len(taken))
@@ -108,10 +114,11 @@ class _Strip:
             self.draw.text((self._x(a) + 6, y + self.bar / 2), label, INK, font, anchor="lm")
 
     def coverage(self, y: float) -> None:
-        covered = self.plan.coverage
-        edges = [0, *((covered[1:] != covered[:-1]).nonzero().flatten() + 1).tolist(), self.plan.length]
-        for a, b in zip(edges, edges[1:], strict=False):
-            self._block(a, b, y, MIDDLE if covered[a] == 1 else OVERLAP, 0)
+        first, last = math.floor(self.first), math.ceil(self.last)
+        covered = self.plan.coverage[first:last]
+        edges = [0, *((covered[1:] != covered[:-1]).nonzero().flatten() + 1).tolist(), len(covered)]
+        for a, b in pairwise(edges):
+            self._block(first + a, first + b, y, MIDDLE if covered[a] == 1 else OVERLAP, 0)
 
     def ruler(self, y: float, scale: float, unit: str, font: Font, ticks: int) -> None:
         free = WIDTH  # from the right: the last number, which has the unit, wins where two would meet

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 
-import comfy.model_management
 from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
+from comfy_execution.graph_utils import ExecutionBlocker
 
 from ...safa_core import ViewPlan, plan_views
-from ..canvas import Canvas, check_single
+from ..canvas import Canvas
 from ..errors import named
 from ..node_text import show_preview
 from ..sockets import CATEGORY, SaFaPlan
+from .empty_latent import empty_latent, fit_latent
 from .model_facts import ModelFacts, model_facts
 from .plan_picture import plan_picture
+from .plan_text import describe, describe_briefly
 
 NAME = "Subview Planner"
+MOST_VIEWS, MOST_COLUMNS = 2**17, 2**22  # of all views together: what is planned and drawn within two seconds
 PAPER_VIEWS = {"pixels": 6, "seconds": 3}  # 512 x 3200 from six views, 24 s from three
 
 
@@ -43,15 +47,15 @@ class SaFaSubviewPlanner(io.ComfyNode):
                     max=1000000.0,
                     step=1.0,
                     round=0.001,
-                    tooltip="Length of the canvas in `unit`, at least one view; rounded to whole latent columns. "
-                    "0 = the paper's: six views for pictures, three for sound.",
+                    tooltip="Length of the canvas in `unit`, rounded to whole latent columns. 0 = the paper's: six "
+                    "views for pictures, three for sound.",
                 ),
                 io.Combo.Input(
                     "unit",
-                    options=["seconds", "pixels", "latent"],
-                    default="pixels",
-                    tooltip="What `length`, `view` and `height` are counted in: seconds for sound, pixels for "
-                    "pictures, latent columns for both.",
+                    options=["seconds", "pixels", "latent", "auto"],
+                    default="auto",
+                    tooltip="What `length`, `view` and `height` are counted in. auto = seconds for sound, pixels for "
+                    "pictures; latent = latent columns for both.",
                 ),
                 io.Float.Input(
                     "view",
@@ -61,7 +65,8 @@ class SaFaSubviewPlanner(io.ComfyNode):
                     step=1.0,
                     round=0.001,
                     tooltip="Length of one view in `unit`. 0 = the model's own (512 px for SD1.5, 1024 px for SDXL, "
-                    "47.6 s for Stable Audio Open). The paper uses 640 px with SD 2.",
+                    "47.6 s for Stable Audio Open), or the whole canvas where that is shorter. The paper uses 640 px "
+                    "with SD 2.",
                 ),
                 io.Float.Input(
                     "overlap",
@@ -89,8 +94,9 @@ class SaFaSubviewPlanner(io.ComfyNode):
                 io.Latent.Input(
                     "latent",
                     optional=True,
-                    tooltip="Plan for this latent instead of an empty one; `length`, `height` and `batch_size` then "
-                    "come from it. A picture's longer side is its long axis.",
+                    tooltip="Plan for this latent (an empty one of the host's, or one from VAE Encode) instead of "
+                    "making one; `length`, `height` and `batch_size` then come from it. A picture's longer side is its "
+                    "long axis.",
                 ),
             ],
             outputs=[
@@ -101,6 +107,12 @@ class SaFaSubviewPlanner(io.ComfyNode):
                 io.Latent.Output(display_name="latent", tooltip="The empty canvas, or the connected latent."),
                 io.Image.Output(display_name="preview", tooltip="The plan as a picture."),
                 io.String.Output(display_name="info", tooltip="The plan in one line."),
+                io.Int.Output(
+                    display_name="view_width",
+                    tooltip="Width of one view in pixels, for nodes that need the size that the model sees "
+                    "(ModelSamplingFlux, Flux2Scheduler).",
+                ),
+                io.Int.Output(display_name="view_height", tooltip="Height of one view in pixels, as view_width."),
             ],
             hidden=[io.Hidden.unique_id],
             is_output_node=True,  # its picture is there after every run, also where all results come from the cache
@@ -119,102 +131,129 @@ class SaFaSubviewPlanner(io.ComfyNode):
         batch_size: int,
         latent: dict | None = None,
     ) -> io.NodeOutput:
-        roundings: list[str] = []
+        notes: list[str] = []
         with named(NAME):
             facts = model_facts(model)
             if not 0 <= overlap < 1:
                 raise ValueError(f"expected `overlap` from 0 to below 1, got {overlap:g}.")
-            # where nothing is typed, the unit's default need not be the model's
-            scale = _scale(facts, unit) if length or view or height else facts.scale
-            view_columns = _columns(view, scale, "view", unit, roundings) if view else facts.view
+            # where nothing is typed, an old workflow's unit need not be the model's
+            measure = Measure.of(facts, unit if length or view or height else "auto", notes)
+            typed_view = measure.columns(view, "view") if view else None
             if latent is None:
                 if length:
-                    columns = _columns(length, scale, "length", unit, roundings)
+                    columns = measure.columns(length, "length")
                 else:
-                    columns = _paper_length(facts, view_columns, overlap, loop)
-                latent = _empty(facts, _rows(facts, height, unit, roundings), columns, batch_size)
+                    columns = _paper_length(facts, typed_view or facts.view, overlap, loop)
+                latent = empty_latent(facts, _rows(facts, height, measure), columns, batch_size)
                 axis = _fixed_axis(facts, latent["samples"])
             else:
+                latent = fit_latent(model, latent)
                 axis = _long_axis(facts, latent["samples"])
-            canvas = _plan(facts, latent["samples"].shape, axis, view_columns, overlap, loop)
-        info = describe(canvas, facts, roundings)
-        caption = "; ".join([*info.split("; ")[:2], *roundings])  # the page keeps the picture, not the node's text
-        picture = plan_picture(canvas.plan, facts.scale, facts.unit, caption)
-        preview = show_preview(cls, picture, info, describe_briefly(canvas, facts, roundings))
-        return io.NodeOutput(canvas, latent, picture, info, ui=preview)
+            canvas = _plan(facts, latent["samples"].shape, axis, typed_view, overlap, loop)
+        return cls._output(canvas, latent, notes)
+
+    @classmethod
+    def _output(cls, canvas: Canvas, latent: dict, notes: list[str]) -> io.NodeOutput:
+        info = describe(canvas, notes)
+        caption = "; ".join([*info.split("; ")[:2], *notes])  # the page keeps the picture, not the node's text
+        picture = plan_picture(canvas.plan, canvas.scale, canvas.unit, caption)
+        preview = show_preview(cls, picture, info, describe_briefly(canvas, notes))
+        return io.NodeOutput(canvas, latent, picture, info, *_view_size(canvas), ui={**preview, **_for_page(canvas)})
 
 
-def _plan(facts: ModelFacts, shape: torch.Size, axis: int, view: int, overlap: float, loop: bool) -> Canvas:
-    """The canvas of a latent of this shape, [B, C, ...]; refuses one that is shorter than a view (ValueError)."""
+class Measure(NamedTuple):
+    """What a person's numbers are counted in, for one model.
+
+    scale: units per latent column. step: columns that go together.
+    notes: what is to be told; roundings are added.
+    """
+
+    unit: str
+    scale: float
+    step: int
+    notes: list[str]
+
+    @classmethod
+    def of(cls, facts: ModelFacts, unit: str, notes: list[str]) -> Measure:
+        if unit == "latent":
+            return cls(unit, 1.0, facts.patch, notes)
+        if unit not in (facts.unit, "auto"):
+            raise ValueError(f"{facts.name} counts in {facts.unit}, but `unit` is {unit}; choose auto or latent.")
+        return cls(facts.unit, facts.scale, facts.patch, notes)
+
+    def columns(self, value: float, name: str) -> int:
+        """Whole latent columns for a length; a rounded one is noted."""
+        if not value > 0 or math.isinf(value):
+            raise ValueError(f"expected `{name}` above 0 {self.unit}, got {value:g}.")
+        step = self.scale * self.step
+        steps = max(1, round(value / step))
+        if abs(steps * step - value) > 1e-6 * value:
+            self.notes.append(f"{name} {value:g} rounded to {steps * step:.6g} {self.unit}")
+        return steps * self.step
+
+
+def _plan(facts: ModelFacts, shape: torch.Size, axis: int, view: int | None, overlap: float, loop: bool) -> Canvas:
+    """The canvas of a latent of this shape, [B, C, ...]; refuses one that cannot be planned (ValueError).
+
+    view: in columns; None for the model's own, or one view of the whole canvas where that is shorter.
+    """
     columns = shape[axis]
+    if view is None:
+        view = min(facts.view, columns)
     if columns < view:
         raise ValueError(
-            f"the canvas is {_measure(columns, facts)} long, but one view is {_measure(view, facts)}; ask for at "
-            "least one view, or set a smaller `view`."
+            f"the canvas is {facts.measure(columns)} long, but one view is {facts.measure(view)}; ask for at least "
+            "one view, or set a smaller `view` (0 for the model's own)."
         )
-    return Canvas(plan_views(columns, view, overlap, loop), tuple(shape[1:]), axis, facts.unit, facts.scale)
+    if columns % facts.patch:
+        raise ValueError(
+            f"the canvas is {facts.measure(columns)} long, but {facts.name} sees patches of "
+            f"{facts.measure(facts.patch)}; use a length that is a multiple of it."
+        )
+    shared = _shared(view, overlap)
+    views = columns / (view - shared)
+    if views > MOST_VIEWS or views * view > MOST_COLUMNS:
+        raise ValueError(
+            f"a canvas of {facts.measure(columns)} takes about {views:.0f} views of {facts.measure(view)}, more than "
+            "can be planned; choose a smaller `length` or `overlap`, or a longer `view`."
+        )
+    plan = _plan_patches(columns, view, overlap, loop, facts.patch)
+    return Canvas(plan, tuple(shape[1:]), axis, facts.unit, facts.scale, facts.patch, facts.name)
 
 
-def _scale(facts: ModelFacts, unit: str) -> float:
-    """Units per latent column."""
-    if unit == "latent":
-        return 1.0
-    if unit != facts.unit:
-        raise ValueError(f"{facts.name} counts in {facts.unit}, but `unit` is {unit}; choose {facts.unit} or latent.")
-    return facts.scale
+def _plan_patches(columns: int, view: int, overlap: float, loop: bool, patch: int) -> ViewPlan:
+    """`plan_views` whose views begin with a patch."""
+    plan = plan_views(columns // patch, view // patch, overlap, loop)
+    return ViewPlan(tuple(start * patch for start in plan.starts), plan.view * patch, plan.length * patch, loop)
 
 
-def _columns(value: float, scale: float, name: str, unit: str, roundings: list[str]) -> int:
-    """Whole latent columns for a length; a rounded one is noted in `roundings`."""
-    if not value > 0 or math.isinf(value):
-        raise ValueError(f"expected `{name}` above 0 {unit}, got {value:g}.")
-    columns = round(value / scale)
-    if columns < 1 or abs(columns * scale - value) > 1e-6 * value:
-        roundings.append(f"{name} {value:g} rounded to {max(1, columns) * scale:.6g} {unit}")
-    return max(1, columns)
+def _shared(view: int, overlap: float) -> int:
+    """Columns of the least overlap, as `plan_views` rounds them."""
+    return min(math.ceil(overlap * view - 1e-6), view - 1)
 
 
 def _paper_length(facts: ModelFacts, view: int, overlap: float, loop: bool) -> int:
-    """Columns that this many views cover at exactly this overlap; at least one view's."""
-    count = PAPER_VIEWS[facts.unit]
-    shared = min(math.ceil(overlap * view - 1e-6), view - 1)  # as plan_views rounds
-    return max(view, count * (view - shared) + (0 if loop else shared))
+    """Columns that the paper's number of views covers at exactly this overlap; at least one view's."""
+    count, view = PAPER_VIEWS[facts.unit], view // facts.patch
+    shared = _shared(view, overlap)
+    return facts.patch * max(view, count * (view - shared) + (0 if loop else shared))
 
 
-def _rows(facts: ModelFacts, height: int, unit: str, roundings: list[str]) -> int:
+def _rows(facts: ModelFacts, height: int, measure: Measure) -> int:
     if facts.audio:
         if height:
             raise ValueError(f"{facts.name} makes sound, which has no height; set `height` to 0, not {height}.")
         return facts.rows
-    if not height:
-        return facts.view
-    return _columns(height, 1.0 if unit == "latent" else facts.scale, "height", unit, roundings)
-
-
-def _empty(facts: ModelFacts, rows: int, columns: int, batch_size: int) -> dict:
-    shape = {
-        1: [batch_size, facts.channels, columns],
-        2: [batch_size, facts.channels, rows, columns],
-        3: [batch_size, facts.channels, 1, rows, columns],
-    }[facts.dimensions]
-    if facts.axis is not None:
-        shape[facts.axis], shape[-1] = shape[-1], shape[facts.axis]
-    samples = torch.zeros(
-        shape,
-        device=comfy.model_management.intermediate_device(),
-        dtype=comfy.model_management.intermediate_dtype(),
-    )
-    return {"samples": samples, **({"type": "audio"} if facts.audio else {})}
+    return measure.columns(height, "height") if height else facts.rows
 
 
 def _long_axis(facts: ModelFacts, samples: torch.Tensor) -> int:
     """The dimension of [B, C, ...] that is long; refuses what this model cannot sample (ValueError)."""
-    check_single(samples)
-    dimensions = {facts.dimensions + 2, 4 if facts.dimensions > 1 else 3}
-    if samples.shape[1] != facts.channels or samples.ndim not in dimensions:
+    if samples.shape[1] != facts.channels or samples.ndim != facts.dimensions + 2:
         raise ValueError(
-            f"{facts.name} needs a latent of {facts.channels} channels and {facts.dimensions} dimensions more, "
-            f"got {list(samples.shape)}; use an empty latent for this model or leave `latent` free."
+            f"{facts.name} samples latents of {facts.channels} channels and {facts.dimensions} more dimensions, but "
+            f"`latent` is {list(samples.shape)}, made for another model; connect an empty latent, one from VAE Encode "
+            "with this model's VAE, or nothing."
         )
     if facts.audio or samples.shape[-1] >= samples.shape[-2]:
         return _fixed_axis(facts, samples)
@@ -225,48 +264,27 @@ def _fixed_axis(facts: ModelFacts, samples: torch.Tensor) -> int:
     return samples.ndim - 1 if facts.axis is None else facts.axis
 
 
-def _length(columns: int, facts: ModelFacts) -> str:
-    return f"{columns * facts.scale:.5g} {'s' if facts.audio else 'px'}"
+def _view_size(canvas: Canvas) -> tuple:
+    """Width and height of one view in pixels; sound has none."""
+    if canvas.audio:
+        nothing = ExecutionBlocker(f"{NAME}: {canvas.model} makes sound, whose views have no width and height.")
+        return nothing, nothing
+    along, across = (round(columns * canvas.scale) for columns in (canvas.plan.view, canvas.rows))
+    upright = canvas.axis < len(canvas.shape)
+    return (across, along) if upright else (along, across)
 
 
-def _measure(columns: int, facts: ModelFacts) -> str:
-    return f"{_length(columns, facts)} ({columns} latent columns)"
-
-
-def _across(canvas: Canvas, facts: ModelFacts) -> str:
-    return "" if facts.audio else f" x {canvas.rows * facts.scale:.5g} px"
-
-
-def _overlaps(plan: ViewPlan) -> str:
-    """The overlaps as shares of a view."""
-    shares = [overlap / plan.view for overlap in plan.overlaps] or [0.0]
-    return f"{min(shares):.1%}" + (f" to {max(shares):.1%}" if max(shares) > min(shares) else "")
-
-
-def describe(canvas: Canvas, facts: ModelFacts, roundings: list[str]) -> str:
-    """The plan in one line: views, share of overlap, model windows per step, MultiDiffusion's at its overlap of 0.8."""
+def _for_page(canvas: Canvas) -> dict:
+    """The plan for the page, which draws it while one types."""
     plan = canvas.plan
-    rival = len(plan_views(plan.length, plan.view, 0.8, plan.loop))
-    plural = "s" if len(plan) > 1 else ""
-    parts = [
-        f"{len(plan)} view{plural} of {_measure(plan.view, facts)} on "
-        f"{_measure(plan.length, facts)}{_across(canvas, facts)}{', loop' if plan.loop else ''}",
-        f"overlap {_overlaps(plan)}",
-        f"{len(plan)} model window{plural} per step ({len(plan) + 1} with a Reference Swap; each twice with CFG), "
-        f"MultiDiffusion at overlap 0.8 needs {rival}",
-    ]
-    return "; ".join([*parts, *roundings])
-
-
-def describe_briefly(canvas: Canvas, facts: ModelFacts, roundings: list[str]) -> str:
-    """The plan for the node itself, where ComfyUI's page has room for two lines; roundings come before the second."""
-    plan = canvas.plan
-    plural = "s" if len(plan) > 1 else ""
-    size = f"{_length(plan.length, facts)}{_across(canvas, facts)}{', loop' if plan.loop else ''}"
-    return "\n".join(
-        [
-            f"{len(plan)} view{plural} of {_length(plan.view, facts)} on {size}",
-            *roundings,
-            f"overlap {_overlaps(plan)}; {len(plan)} window{plural} per step",
-        ]
-    )
+    drawn = {
+        "model": canvas.model,
+        "unit": canvas.unit,
+        "scale": canvas.scale,
+        "patch": canvas.patch,
+        "length": plan.length,
+        "view": plan.view,
+        "rows": canvas.rows,
+        "loop": plan.loop,
+    }
+    return {"safa_plan": [drawn]}

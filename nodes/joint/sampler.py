@@ -13,6 +13,7 @@ from ...safa_core import Join, SwapJoin
 from ..canvas import Canvas, Guide
 from ..errors import named
 from ..sockets import CATEGORY, SaFaGuide, SaFaJoin, SaFaPlan
+from .empty_latent import fit_latent
 from .patch import JointPatch
 
 JOIN_TIP = "How neighbouring views share their overlap. Not connected: Self-Loop Swap with interval 1."
@@ -139,9 +140,10 @@ class SaFaSampler(io.ComfyNode):
             )
         canvas = plan
         patch = JointPatch(canvas, join or SwapJoin(), guide, SAMPLER, finish_reference=True)
-        with named(SAMPLER):
-            canvas.check(latent["samples"])
         patched = patch.install(model)
+        with named(SAMPLER):
+            latent = fit_latent(model, latent)
+            patch.check(model, latent["samples"])
         (out,) = host_nodes.common_ksampler(  # type: ignore[attr-defined]  # the host's `nodes`
             patched, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent, denoise=denoise
         )

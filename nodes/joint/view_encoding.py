@@ -15,6 +15,7 @@ from torch.nn.functional import interpolate, pad
 from comfy.conds import CONDList, CONDNoiseShape, CONDRegular
 from comfy.samplers import encode_model_conds
 
+from .model_facts import follows_time
 from .start import Start
 from .windows import Windows
 
@@ -22,6 +23,8 @@ REFERENCE_AUDIO = "reference_audio_timbre_latents"  # cond key of the host's Set
 ROUNDING = 1.0  # the host itself writes whole seconds
 CODE_COLUMNS = 5  # ACE-Step 1.5: latent columns (25 Hz) that one audio code (5 Hz) covers
 NO_CODE = 35847  # what the host fills up with after the last audio code
+SONG = "yue2_chunks"  # cond key of YuE2: its text is a whole song's memory, with places in it
+FRAME_RATE = 25  # hidden states a second of models whose text is the sound's own course (MiniMax Music 3)
 KEYFRAMES = "keyframe_idxs"  # model cond: where each token of the host's LTXV guide frames lies on the canvas
 BESIDE = ("concat_latent_image", "concat_mask")  # cond keys: what inpainting models read beside the latent
 STRETCHED = "effnet"  # Stable Cascade's prior, which the network stretches over any picture, corner to corner
@@ -57,6 +60,11 @@ class ViewEncoding:
     def encode(self, model: torch.nn.Module, conds: list[dict], of_canvas: list[bool]) -> list[Encoded]:
         """Conds of one list, processed for the canvas. of_canvas: whether each belongs to places on the canvas."""
         plan = self.windows.plan
+        if any(SONG in c for c in conds) and len(plan) > 1:
+            raise ValueError(
+                "a prompt holds the memory of a whole YuE2 song, and views cannot have a part of it; set `view` of the "
+                "Subview Planner to the canvas's length."
+            )
         if any(KEYFRAMES in c["model_conds"] for c in conds):
             raise ValueError(
                 "a prompt holds guide frames of LTXV, whose places are counted on the whole canvas, and views cannot "
@@ -131,12 +139,15 @@ class ViewEncoding:
         plan, whole = self.windows.plan, cond["model_conds"]
         columns = [plan.indices(i) for i in range(len(plan))]
         if cond.get("seconds_total", 0) > plan.view * self.scale + ROUNDING:
-            later = [_begun_later(cond, start * self.scale) for start in plan.starts]
+            parts = self._timed(model, cond)
             texts = ("c_crossattn", "global_embed")
             return [
                 {k: v for k, v in c["model_conds"].items() if k in texts}
-                for c in self._for_one_view(model, later, name)
+                for c in self._for_one_view(model, parts, name)
             ]
+        if self._is_course(whole.get("c_crossattn")):
+            course = whole["c_crossattn"]
+            return [{"c_crossattn": CONDRegular(self._course_at(course.cond, start))} for start in plan.starts]
         if _longer(cond.get(REFERENCE_AUDIO), plan.view) and "refer_audio" in whole:
             audio = whole["refer_audio"].cond
             return [{"refer_audio": CONDRegular(audio.index_select(2, c.to(audio.device)))} for c in columns]
@@ -145,10 +156,29 @@ class ViewEncoding:
             return [{"audio_codes": CONDRegular(codes_in(codes, c.to(codes.device)))} for c in columns]
         return []
 
+    def _timed(self, model: torch.nn.Module, cond: dict) -> list[dict]:
+        """A cond of Stable Audio whose seconds are the canvas's, for every view; one where views do not differ.
 
-def _begun_later(cond: dict, seconds: float) -> dict:
-    """Stable Audio: a window that begins so much later in the same piece (its training saw crops of longer files)."""
-    return {**cond, "seconds_start": cond.get("seconds_start", 0) + seconds}
+        Version 1 has seen crops of longer files in training: a view begins later in the same piece. Version 3 knows the
+        length of a clip alone: it is a view's.
+        """
+        plan = self.windows.plan
+        if not hasattr(model, "seconds_start_embedder"):
+            return [{**cond, "seconds_total": plan.view * self.scale}]
+        first = cond.get("seconds_start", 0)
+        return [{**cond, "seconds_start": first + start * self.scale} for start in plan.starts]
+
+    def _is_course(self, text: CONDRegular | None) -> bool:
+        """Whether a text [B, frames, C] is the course of the whole sound."""
+        if text is None or not follows_time(self.start.guider.inner_model.latent_format):
+            return False
+        return abs(text.cond.shape[1] - self.windows.plan.length * self.scale * FRAME_RATE) <= 1
+
+    def _course_at(self, course: torch.Tensor, start: int) -> torch.Tensor:
+        """The frames of one view that begins at a column."""
+        frames = self.scale * FRAME_RATE
+        places = round(start * frames) + torch.arange(round(self.windows.plan.view * frames), device=course.device)
+        return course.index_select(1, places % course.shape[1])
 
 
 def _longer(latents: list[torch.Tensor] | None, columns: int) -> bool:

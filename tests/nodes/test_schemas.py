@@ -12,9 +12,9 @@ pytestmark = pytest.mark.host
 NODES = {
     "SaFaSubviewPlanner": (
         "Subview Planner",
-        "model:MODEL length:FLOAT=0.0 unit:COMBO=pixels view:FLOAT=0.0 overlap:FLOAT=0.2 loop:BOOLEAN=False "
+        "model:MODEL length:FLOAT=0.0 unit:COMBO=auto view:FLOAT=0.0 overlap:FLOAT=0.2 loop:BOOLEAN=False "
         "height:INT=0 batch_size:INT=1 (latent:LATENT)",
-        "plan:SAFA_PLAN latent:LATENT preview:IMAGE info:STRING",
+        "plan:SAFA_PLAN latent:LATENT preview:IMAGE info:STRING view_width:INT view_height:INT",
     ),
     "SaFaSelfLoopSwap": ("Self-Loop Swap", "interval:INT=1 axis:COMBO=frames shift:INT=0", "join:SAFA_JOIN"),
     "SaFaOverlapAverage": ("Overlap Average (MultiDiffusion)", "window:COMBO=flat", "join:SAFA_JOIN"),
@@ -73,7 +73,7 @@ NODES = {
     ),
 }
 OPTIONS = {
-    ("SaFaSubviewPlanner", "unit"): ["seconds", "pixels", "latent"],
+    ("SaFaSubviewPlanner", "unit"): ["seconds", "pixels", "latent", "auto"],
     ("SaFaSelfLoopSwap", "axis"): ["frames", "rows", "auto"],
     ("SaFaReferenceSwap", "axis"): ["frames", "rows", "auto"],
     ("SaFaOverlapAverage", "window"): ["flat", "triangular"],

@@ -272,13 +272,13 @@ def test_the_planner_knows_the_family(loaded, monkeypatch, tmp_path):
     facts = model_facts(loaded.model)
     own = 256 if loaded.kind == "tango" else tiny_audio.COLUMNS  # Tango's sample_size is of another UNet
     assert (facts.unit, facts.scale, facts.view, facts.rows, facts.axis) == ("seconds", 0.04, own, 16, 2)
-    canvas, latent, _, info = planned(loaded.model, monkeypatch, tmp_path)
+    canvas, latent, _, info, *_ = planned(loaded.model, monkeypatch, tmp_path)
     assert list(latent["samples"].shape) == [1, 8, 3 * (own - -(-own // 5)), 16] and canvas.axis == 2
     assert len(canvas.plan) == 3 and "loop" in info and canvas.rows == 16
 
 
 def test_24_seconds_in_three_views(models, monkeypatch, tmp_path):
-    canvas, latent, _, _ = planned(models["tango"].model, monkeypatch, tmp_path, length=24)
+    canvas, latent, *_ = planned(models["tango"].model, monkeypatch, tmp_path, length=24)
     assert latent["samples"].shape == (1, 8, 600, 16) and latent["type"] == "audio"
     assert len(canvas.plan) == 3 and canvas.plan.view == 256
 
@@ -287,7 +287,7 @@ def test_24_seconds_in_three_views(models, monkeypatch, tmp_path):
     "guide", [None, Guide(0.5, 2, "frames"), Guide(0.5, 1, "rows")], ids=["none", "frames", "rows"]
 )
 def test_views_of_a_loop_are_separate_windows_swapped(guide, loaded, monkeypatch, tmp_path):
-    canvas, latent, _, _ = planned(loaded.model, monkeypatch, tmp_path, view=0.8, length=1.92)
+    canvas, latent, *_ = planned(loaded.model, monkeypatch, tmp_path, view=0.8, length=1.92)
     views, kwargs, steps = canvas.plan, conds(loaded), 4
     assert len(views) == 3 and latent["samples"].shape[2] == 48
     patched = SaFaModelPatch.execute(loaded.model, canvas, SwapJoin(), guide).result[0]
