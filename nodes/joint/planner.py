@@ -149,7 +149,7 @@ class SaFaSubviewPlanner(io.ComfyNode):
             else:
                 latent = fit_latent(model, latent)
                 axis = _long_axis(facts, latent["samples"])
-            canvas = _plan(facts, latent["samples"].shape, axis, typed_view, overlap, loop)
+            canvas = plan_canvas(facts, latent["samples"].shape, axis, typed_view, overlap, loop)
         return cls._output(canvas, latent, notes)
 
     @classmethod
@@ -192,7 +192,9 @@ class Measure(NamedTuple):
         return steps * self.step
 
 
-def _plan(facts: ModelFacts, shape: torch.Size, axis: int, view: int | None, overlap: float, loop: bool) -> Canvas:
+def plan_canvas(
+    facts: ModelFacts, shape: torch.Size, axis: int, view: int | None, overlap: float, loop: bool
+) -> Canvas:
     """The canvas of a latent of this shape, [B, C, ...]; refuses one that cannot be planned (ValueError).
 
     view: in columns; None for the model's own, or one view of the whole canvas where that is shorter.

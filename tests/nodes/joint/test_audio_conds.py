@@ -5,7 +5,11 @@ import dataclasses
 import pytest
 import torch
 
+import comfy.latent_formats
 import comfy.ldm.ace.ace_step15
+import comfy.model_base
+import comfy.model_management
+import comfy.supported_models_base
 import node_helpers
 from comfy_extras.nodes_ace import ReferenceAudio
 from comfy_extras.nodes_audio import ConditioningStableAudio
@@ -14,7 +18,7 @@ from safa_pack.nodes.canvas import Guide
 from safa_pack.nodes.joint.patch import JointPatch
 from safa_pack.nodes.joint.view_encoding import NO_CODE, codes_in
 from safa_pack.safa_core import SwapJoin
-from safa_pack.tests import tiny_models
+from safa_pack.tests import tiny_families, tiny_models
 from safa_pack.tests.nodes.host_calls import Forwards, canvas_of, difference, joint, separate
 
 pytestmark = pytest.mark.host
@@ -228,3 +232,65 @@ def test_codes_are_exact_at_multiples_of_five_columns_and_the_nearest_elsewhere(
     around = torch.arange(85, 115) % 100
     assert codes_in(codes, around).tolist() == [[117, 118, 119, 100, 101, 102]]
     assert codes_in(codes, torch.arange(90, 113)).tolist() == [[118, 119, NO_CODE, NO_CODE, NO_CODE]]
+
+
+# ---- Stable Audio 3, and models whose text is the sound's own course ----
+
+
+def test_stable_audio_3_tells_every_view_its_own_length():
+    """It knows no seconds_start, and nothing longer than 384 s: the canvas's length would be wrong in every view."""
+    canvas = sound_canvas(256, 4096 / 44100)
+    plain = tuple(tiny_families.prompt(seed, width=768) for seed in (1, 2))
+    given, told = (seconds(*plain, 0, columns * canvas.scale) for columns in (LENGTH, VIEW))
+    model = tiny_families.reading("StableAudio3")
+    together = check(model, canvas, lambda i: told, given, batch=2)
+    assert difference(together, separate(model, canvas, lambda i: given, guide=GUIDE, batch=2)) > 1e-4
+
+
+class FollowingNetwork(torch.nn.Module):
+    """x, and a text of 25 frames a second, stretched over it."""
+
+    dtype = torch.float32
+
+    def forward(self, x, t, context=None, **kwargs):
+        course = torch.nn.functional.interpolate(context.mean(2).unsqueeze(1), x.shape[-1], mode="nearest-exact")
+        return 0.8 * x + 0.4 * torch.tanh(x.roll(1, -1) + course)
+
+
+def following():
+    """A model of sound that no row of the pack knows: its text is the sound's course."""
+    latent_format = type("Course", (comfy.latent_formats.LatentFormat,), {"latent_dimensions": 1})()
+    latent_format.latent_channels, latent_format.temporal_downscale_ratio = 8, 441  # four columns for each frame
+    config = comfy.supported_models_base.BASE({"disable_unet_model_creation": True})
+    config.latent_format, config.memory_usage_factor, config.unet_extra_config = latent_format, 0.01, {}
+    model = comfy.model_base.BaseModel(config, comfy.model_base.ModelType.FLOW)
+    model.diffusion_model = FollowingNetwork()
+    comfy.model_management.archive_model_dtypes(model.diffusion_model)
+    return tiny_models.patcher(model)
+
+
+@pytest.mark.parametrize(("frames", "loop"), [(20, False), (24, True)])
+def test_a_text_that_is_the_sound_s_course_is_cut_for_every_view(frames, loop):
+    canvas = canvas_of((1, 8, 4 * frames), 32, 0.25, loop=loop, unit="seconds")
+    canvas = dataclasses.replace(canvas, scale=441 / 44100)
+    assert len(canvas.plan) > 2 and all(start % 4 == 0 for start in canvas.plan.starts)
+    given = tuple(tiny_families.prompt(seed, tokens=frames) for seed in (1, 2))
+
+    def told(i):
+        places = (canvas.plan.starts[max(i, 0)] // 4 + torch.arange(8)) % frames
+        return tuple([[text[:, places], extra]] for ((text, extra),) in given)
+
+    check(following(), canvas, told, given)
+
+
+def test_a_text_of_another_length_is_no_course():
+    canvas = dataclasses.replace(canvas_of((1, 8, 96), 32, 0.25, unit="seconds"), scale=441 / 44100)
+    given = tuple(tiny_families.prompt(seed, tokens=77) for seed in (1, 2))
+    check(following(), canvas, lambda i: given, given)
+
+
+def test_a_song_that_cannot_be_cut_is_refused():
+    canvas = dataclasses.replace(canvas_of((1, 8, 96), 32, 0.25, unit="seconds"), scale=441 / 44100)
+    given = tuple(tiny_families.prompt(seed, tokens=30, yue2_chunks=((0, 24, 0, 30),)) for seed in (1, 2))
+    with pytest.raises(ValueError, match="memory of a whole YuE2 song, .* set `view` of the Subview Planner"):
+        joint(following(), canvas, *given)

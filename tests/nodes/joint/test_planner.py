@@ -5,13 +5,17 @@ import torch
 
 import comfy.latent_formats
 import comfy.nested_tensor
+from comfy_extras.nodes_audio import EmptyLatentAudio
+from comfy_extras.nodes_sd3 import EmptySD3LatentImage
 
 import nodes as host_nodes
+from safa_pack.nodes.canvas import Canvas, Guide
+from safa_pack.nodes.joint.model_facts import ModelFacts
 from safa_pack.nodes.joint.plan_picture import MARGIN, MIDDLE, OVERLAP, VIEWS, WIDTH, lanes_of, plan_picture
-from safa_pack.nodes.joint.planner import SaFaSubviewPlanner
-from safa_pack.nodes.joint.sampler import SaFaSampler
-from safa_pack.safa_core import plan_views
-from safa_pack.tests import tiny_models
+from safa_pack.nodes.joint.planner import Measure, SaFaSubviewPlanner, plan_canvas
+from safa_pack.nodes.joint.sampler import SaFaModelPatch, SaFaSampler
+from safa_pack.safa_core import ReferenceGuide, SwapJoin, ViewPlan, plan_views
+from safa_pack.tests import tiny_families, tiny_models
 
 pytestmark = pytest.mark.host
 
@@ -208,6 +212,139 @@ def test_a_model_of_shapes_is_refused():
     model.add_object_patch("latent_format", comfy.latent_formats.Hunyuan3Dv2())
     with pytest.raises(ValueError, match="Subview Planner: .* makes neither pictures nor sound"):
         plan(model)
+
+
+# ---- Sizes that a person or another node gives ----
+
+
+@pytest.mark.parametrize(
+    ("kind", "typed", "view"), [("sd15", dict(length=400), 50), ("ace_step15", dict(length=90), 2250)]
+)
+def test_a_canvas_that_the_model_makes_whole_is_one_view(kind, typed, view):
+    canvas, _, _, info, *_ = plan(tiny_models.MODELS[kind](), **typed)
+    assert canvas.plan == plan_views(view, view) and info.startswith("1 view of ")
+
+
+def test_a_short_ring_is_two_views_of_all_of_it():
+    canvas = plan(tiny_models.ace_step15(), length=60, loop=True)[0]
+    assert canvas.plan == plan_views(1500, 1500, loop=True) and canvas.plan.starts == (0, 750)
+
+
+@pytest.mark.parametrize(("kind", "unit"), [("sd15", "pixels"), ("stable_audio", "seconds")])
+def test_unit_auto_is_the_model_s_own(kind, unit):
+    model = tiny_models.MODELS[kind]()
+    assert plan(model, length=1000, view=40, unit="auto")[3] == plan(model, length=1000, view=40, unit=unit)[3]
+
+
+# the host's own empty latents that its templates feed to models of another format
+EMPTY = {
+    "sd3": (lambda: host_nodes.EmptyLatentImage().generate(1600, 512, 2)[0], [2, 16, 64, 200]),
+    "wan21": (lambda: host_nodes.EmptyLatentImage().generate(1600, 512, 1)[0], [1, 16, 1, 64, 200]),
+    "flux_like": (lambda: EmptySD3LatentImage.execute(1600, 512, 1).result[0], [1, 16, 64, 200]),
+    "stable_audio": (lambda: EmptyLatentAudio.execute(100, 1).result[0], [1, 64, 2154]),
+}
+
+
+@pytest.mark.parametrize("kind", EMPTY)
+def test_the_host_s_own_empty_latents_are_taken(kind):
+    make, shape = EMPTY[kind]
+    canvas, latent, *_ = plan(tiny_models.MODELS[kind](), latent=make())
+    assert list(latent["samples"].shape) == shape and canvas.plan.length == shape[-1]
+
+
+def test_stable_audio_3_takes_the_only_empty_latent_there_is():
+    """64 channels of 21.5 Hz, for a model of 256 channels of 10.8 Hz; then the sampler takes it too."""
+    model = tiny_families.reading("StableAudio3")
+    empty = EmptyLatentAudio.execute(30, 1).result[0]
+    canvas, latent, *_ = plan(model, latent=empty, view=10)
+    assert list(latent["samples"].shape) == [1, 256, 323] and len(canvas.plan) == 4
+    conds = tuple(tiny_families.prompt(seed, width=768) for seed in (1, 2))
+    of_sampler = SaFaSampler.execute(model, canvas, *conds, empty, 0, 1, 4.0, "euler", "simple", 1.0).result[0]
+    patched = SaFaModelPatch.execute(model, canvas).result[0]
+    of_patch = host_nodes.KSampler().sample(patched, 0, 1, 4.0, "euler", "simple", *conds, empty)[0]
+    assert list(of_sampler["samples"].shape) == [1, 256, 323]
+    assert torch.equal(of_sampler["samples"], of_patch["samples"])
+
+
+def test_a_latent_that_is_not_empty_stays_as_it_is():
+    with pytest.raises(ValueError, match=r"samples latents of 16 channels.*is \[1, 4, 64, 200\], made for another"):
+        plan(tiny_models.sd3(), latent={"samples": torch.ones(1, 4, 64, 200), "downscale_ratio_spacial": 8})
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "size"),
+    [
+        ("sd15", (1, 4, 40, 200), (512, 320)),
+        ("sd15", (1, 4, 200, 40), (320, 512)),
+        ("wan21", (1, 16, 1, 60, 300), (832, 480)),
+    ],
+)
+def test_the_view_s_size_is_there_for_nodes_that_need_it(kind, shape, size):
+    assert plan(tiny_models.MODELS[kind](), latent={"samples": torch.zeros(shape)})[4:] == size
+
+
+def test_the_view_of_a_sound_has_no_width():
+    for blocker in plan(tiny_models.stable_audio())[4:]:
+        assert "makes sound, whose views have no width" in blocker.message
+
+
+# ---- Pixel-space models ----
+
+
+@pytest.mark.parametrize(("loop", "overlap"), [(False, 0.2), (True, 0.2), (True, 0.7)])
+def test_views_of_a_pixel_space_model_begin_with_a_patch(loop, overlap):
+    facts = ModelFacts("Pixels", 3, 2, "pixels", 1, 64, 64, patch=16)
+    canvas = plan_canvas(facts, torch.Size([1, 3, 64, 1008]), 3, None, overlap, loop)
+    assert all(start % 16 == 0 for start in canvas.plan.starts) and canvas.plan.length == 1008
+    # the same as patches planned as columns
+    small = plan_views(63, 4, overlap, loop)
+    assert [start // 16 for start in canvas.plan.starts] == list(small.starts)
+
+
+@pytest.mark.parametrize("axis", ["frames", "rows"])
+def test_swaps_of_a_pixel_space_model_take_whole_patches(axis):
+    small, patch = plan_views(28, 10, 0.2), 4
+    plan_in_pixels = ViewPlan(tuple(start * patch for start in small.starts), 40, 112)
+    canvas = Canvas(plan_in_pixels, (3, 32, 112), 3, "pixels", 1, patch, "Pixels")
+    of_patches = SwapJoin(1, 1 if axis == "frames" else 0, axis)
+    weights = canvas.fit(of_patches).weights(canvas.plan, 32)
+    assert torch.equal(weights, of_patches.weights(small, 8).repeat_interleave(4, 1).repeat_interleave(4, 2))
+    guided, _ = Guide(0.3, 1, axis).resolve(canvas).places(canvas.plan, 32)
+    assert torch.equal(
+        guided, ReferenceGuide(0.3, 1, axis).places(small, 8)[0].repeat_interleave(4, 0).repeat_interleave(4, 1)
+    )
+
+
+def test_a_canvas_that_cuts_a_patch_is_refused():
+    facts = ModelFacts("Pixels", 3, 2, "pixels", 1, 64, 64, patch=16)
+    with pytest.raises(ValueError, match="the canvas is 1000 px long, but Pixels sees patches of 16 px"):
+        plan_canvas(facts, torch.Size([1, 3, 64, 1000]), 3, None, 0.2, False)
+    notes = []
+    assert Measure.of(facts, "pixels", notes).columns(1000, "length") == 992
+    assert notes == ["length 1000 rounded to 992 pixels"]
+
+
+# ---- Lengths that nobody can make ----
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        (dict(length=1e6, view=1), "takes about .* views of 1.*, more than can be planned"),
+        (dict(length=1e5, view=47, overlap=0.99), "more than can be planned; choose a smaller `length` or `overlap`"),
+        (dict(length=1e5, batch_size=4096), "the latent alone would take .* GB of .* GB; choose a smaller `length`"),
+    ],
+)
+def test_what_is_too_long_is_refused_before_it_is_planned(typed, words):
+    with pytest.raises(ValueError, match=words):
+        plan(tiny_models.stable_audio(), **typed)
+
+
+def test_a_day_of_sound_is_planned_and_its_beginning_drawn():
+    canvas, _, picture, *_ = plan(tiny_models.stable_audio(), length=86400, view=10)
+    assert len(canvas.plan) > 10000 and picture.shape[1] < 1200
+    last = shown(plan_views(10000, 10, 0.2), caption="caption; the first 576 views")
+    assert last.shape[1] < 1200
 
 
 # ---- The picture ----
