@@ -63,6 +63,13 @@ class Canvas:
         """A number of columns in people's units: "10.24 s", "512 px"."""
         return measure(columns, self.unit, self.scale)
 
+    def place_of(self, i: int) -> str:
+        """Where view `i` lies, in people's units: "5.12 s to 10.24 s"."""
+        start = self.plan.starts[i]
+        if self.unit == "latent":
+            return f"latent columns {start} to {start + self.plan.view - 1}"
+        return f"{self.measure(start)} to {self.measure(start + self.plan.view)}"
+
     def fit(self, join: Join) -> Join:
         """A join for this canvas: one that swaps counts whole patches."""
         if isinstance(join, SwapJoin):

@@ -42,7 +42,7 @@ class JointRun:
     def __init__(self, canvas: Canvas, join: Join, reference: Reference | NoReference, start: Start, who: str):
         noise, plan = start.noise, canvas.plan
         self.reference, self.start, self.who = reference, start, who
-        self.plan, self.axis = plan, canvas.axis_in(noise)
+        self.canvas, self.plan, self.axis = canvas, plan, canvas.axis_in(noise)
         self.model, self.calls = start.guider.inner_model, reference.calls
         weights = join.weights(plan, canvas.rows_in(noise))
         self.fold = ViewFold(plan, weights, noise.ndim, self.axis, noise.device, noise.dtype)
@@ -55,7 +55,7 @@ class JointRun:
         self.whole = one_view and reference.windows == 0 and not spans  # the host's own batch is all there is to do
         pixels = self.model.latent_format.spacial_downscale_ratio
         self.windows = Windows(plan, noise.shape, self.axis, pixels)
-        self.conds = ViewConds(self.windows, start, canvas.scale)
+        self.conds = ViewConds(self.windows, start, canvas)
         self._windows = tuple(range(len(plan) + 1))
         self.pictures = HeldPictures(self.windows)
         # columns of a state with a reference: each view's, then the reference's own after the canvas
@@ -188,8 +188,7 @@ class JointRun:
         """View `i` in messages; the reference comes after the last view."""
         if i == len(self.plan):
             return "the reference"
-        start = self.plan.starts[i]
-        return f"view {i + 1} of {len(self.plan)} (latent columns {start} to {start + self.plan.view - 1})"
+        return f"view {i + 1} of {len(self.plan)} ({self.canvas.place_of(i)})"
 
 
 class Predictions:

@@ -20,6 +20,7 @@ from .empty_latent import empty_latent, fit_latent
 from .model_facts import ModelFacts, model_facts
 from .plan_picture import plan_picture
 from .plan_text import describe, describe_briefly
+from .size_nodes import view_size
 
 NAME = "Subview Planner"
 MOST_VIEWS, MOST_COLUMNS = 2**17, 2**22  # of all views together: what is planned and drawn within two seconds
@@ -271,9 +272,7 @@ def _view_size(canvas: Canvas) -> tuple:
     if canvas.audio:
         nothing = ExecutionBlocker(f"{NAME}: {canvas.model} makes sound, whose views have no width and height.")
         return nothing, nothing
-    along, across = (round(columns * canvas.scale) for columns in (canvas.plan.view, canvas.rows))
-    upright = canvas.axis < len(canvas.shape)
-    return (across, along) if upright else (along, across)
+    return view_size(canvas)
 
 
 def _for_page(canvas: Canvas) -> dict:

@@ -115,6 +115,7 @@ class Reference:
     def __init__(self, guide: Guide, canvas: Canvas, start: Start, memory: StageMemory, who: str, finish: bool = False):
         noise, plan = start.noise, canvas.plan
         self.start, self.memory, self.who, self.finish = start, memory, who, finish
+        self.canvas = canvas
         self.axis, self.length, self.view = canvas.axis_in(noise), plan.length, plan.view
         self.model = start.guider.inner_model
         places, column = guide.resolve(canvas).places(plan, canvas.rows_in(noise))
@@ -165,11 +166,34 @@ class Reference:
         given = guide.latent["samples"]
         latent = given.unsqueeze(2) if given.ndim == window.ndim - 1 else given
         if latent.shape[1:] != window.shape[1:] or latent.shape[0] not in (1, window.shape[0]):
-            raise ValueError(
-                f"{self.who}: the reference's latent is {list(given.shape)}, but one view is "
-                f"{[1, *window.shape[1:]]}; encode a picture or clip of exactly one view."
-            )
+            raise ValueError(f"{self.who}: {self._misfit(given, latent, window)}")
         return self.model.process_latent_in(latent).expand(window.shape).to(self.start.noise)
+
+    def _misfit(self, given: torch.Tensor, latent: torch.Tensor, window: torch.Tensor) -> str:
+        """What is wrong with a user's latent, in the words of its sound or picture."""
+        if latent.shape[1] != window.shape[1] or latent.ndim != window.ndim:
+            return (
+                f"the reference's latent is {list(given.shape)}, but one view is {[1, *window.shape[1:]]}; encode "
+                "picture or clip with the VAE of the model that is sampled."
+            )
+        if latent.shape[0] not in (1, window.shape[0]):
+            return (
+                f"the reference's latent holds {len(latent)} pictures or clips, but the canvas {len(window)}; connect "
+                "one, or one for each."
+            )
+        length, view = (self.canvas.measure(part.shape[self.axis]) for part in (latent, window))
+        if self.canvas.audio:
+            if latent.shape[self.axis] > self.view:
+                return f"your recording is {length}, one view is {view}: cut it with Trim Audio Duration."
+            return (
+                f"your recording is {length}, one view is {view}: connect a longer one and cut it with Trim Audio "
+                "Duration, or set `view` of the Subview Planner to its length."
+            )
+        rows, view_rows = (self.canvas.measure(self.canvas.rows_in(part)) for part in (latent, window))
+        return (
+            f"your picture is {length} along the canvas and {rows} across, one view is {view} and {view_rows}: bring "
+            "it to that size with Upscale Image."
+        )
 
     def _x(self, noise: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
         """The sampler's x before the first step."""

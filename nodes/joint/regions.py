@@ -9,6 +9,7 @@ import torch
 from comfy.samplers import add_area_dims
 
 from ...safa_core import ViewPlan
+from ..canvas import Canvas
 from .windows import Windows
 
 SPAN = "safa_span"  # cond key: (first, last) canvas column, last excluded; views centred in it take the cond
@@ -26,16 +27,16 @@ def in_span(cond: dict, plan: ViewPlan, i: int) -> bool:
     return 0 <= (offset % plan.length if plan.loop else offset) < last - first
 
 
-def check_spans(conds: Sequence[dict], plan: ViewPlan) -> None:
+def check_spans(conds: Sequence[dict], canvas: Canvas) -> None:
     """Refuse spans that leave a view without any prompt (ValueError)."""
     if not any(SPAN in c for c in conds):
         return
-    for i, first in enumerate(plan.starts):
+    plan = canvas.plan
+    for i in range(len(plan)):
         if not any(in_span(c, plan, i) for c in conds):
             raise ValueError(
-                f"no prompt is for view {i + 1} of {len(plan)} (latent columns {first} to {first + plan.view - 1}), "
-                "whose middle lies in none of the prompts' spans; let the spans cover the canvas, or add a prompt "
-                "without a span."
+                f"no prompt is for view {i + 1} of {len(plan)} ({canvas.place_of(i)}), whose middle lies in none of "
+                "the prompts' spans; let the spans cover the canvas, or add a prompt without a span."
             )
 
 

@@ -15,6 +15,7 @@ from ..errors import named
 from ..sockets import CATEGORY, SaFaGuide, SaFaJoin, SaFaPlan
 from .empty_latent import fit_latent
 from .patch import JointPatch
+from .size_nodes import prompt_of, warn_of_canvas_sizes
 
 JOIN_TIP = "How neighbouring views share their overlap. Not connected: Self-Loop Swap with interval 1."
 GUIDE_TIP = "Reference Swap, for one style over the whole canvas. Not connected: no reference (SaFa* of the paper)."
@@ -42,13 +43,16 @@ class SaFaModelPatch(io.ComfyNode):
                 SaFaGuide.Input("guide", optional=True, tooltip=GUIDE_TIP),
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="Connect to the sampler's model.")],
+            hidden=[io.Hidden.prompt],
         )
 
     @classmethod
     def execute(
         cls, model: ModelPatcher, plan: Canvas, join: Join | None = None, guide: Guide | None = None
     ) -> io.NodeOutput:
-        return io.NodeOutput(JointPatch(plan, join or SwapJoin(), guide, PATCH).install(model))
+        canvas = plan
+        warn_of_canvas_sizes(PATCH, canvas, prompt_of(cls))
+        return io.NodeOutput(JointPatch(canvas, join or SwapJoin(), guide, PATCH).install(model))
 
 
 class SaFaSampler(io.ComfyNode):
@@ -114,6 +118,7 @@ class SaFaSampler(io.ComfyNode):
                 io.Latent.Output(display_name="latent", tooltip="The finished canvas."),
                 io.Latent.Output(display_name="reference", tooltip="The finished reference, one view; needs a guide."),
             ],
+            hidden=[io.Hidden.prompt],
         )
 
     @classmethod
@@ -139,6 +144,7 @@ class SaFaSampler(io.ComfyNode):
                 f"{denoise:g}; nothing would be sampled."
             )
         canvas = plan
+        warn_of_canvas_sizes(SAMPLER, canvas, prompt_of(cls))
         patch = JointPatch(canvas, join or SwapJoin(), guide, SAMPLER, finish_reference=True)
         patched = patch.install(model)
         with named(SAMPLER):

@@ -18,6 +18,7 @@ import torch
 from comfy.conds import CONDConstant, CONDList, CONDRegular
 from comfy.sampler_helpers import convert_cond
 
+from ..canvas import Canvas
 from .host_batch import CondLists
 from .regions import SPAN, area_rows, check_spans, in_span, mask_of, shifted_boxes, views_seen
 from .start import Start
@@ -77,12 +78,12 @@ class Group:
 class ViewConds:
     """Turns the host's lists of conds into lists for groups of windows.
 
-    windows: where the views lie. start: what the host hands to this sampling. scale: seconds or pixels per column.
+    windows: where the views lie. start: what the host hands to this sampling. canvas: their Canvas.
     """
 
-    def __init__(self, windows: Windows, start: Start, scale: float):
-        self.windows, self.device = windows, start.noise.device
-        self.encoding = ViewEncoding(windows, start, scale)
+    def __init__(self, windows: Windows, start: Start, canvas: Canvas):
+        self.windows, self.canvas, self.device = windows, canvas, start.noise.device
+        self.encoding = ViewEncoding(windows, start, canvas.scale)
         self.controls = ViewControls(windows)
         # by the identity of lists and model; each keeps what its key names
         self._pieces: dict[tuple, tuple[list[dict], Pieces]] = {}
@@ -155,7 +156,7 @@ class ViewConds:
         plan, pieces = self.windows.plan, self._no_pieces()
         on_canvas = [REFERENCE not in c for c in conds]
         canvas = [c for c in conds if REFERENCE not in c]
-        check_spans(canvas, plan)
+        check_spans(canvas, self.canvas)
         encoded = dict(zip(map(id, conds), self.encoding.encode(model, conds, on_canvas), strict=True))
         masks = {id(c): mask_of(c, self.windows, self.device) for c in canvas}
         drawn = {key: mask for key, mask in masks.items() if mask is not None}
