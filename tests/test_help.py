@@ -243,6 +243,8 @@ def copy(tmp_path):
     shutil.copy(ROOT / "README.md", tmp_path)
     shutil.copytree(DOCS, tmp_path / "web" / "docs")
     shutil.copytree(ROOT / "locales", tmp_path / "locales")
+    (tmp_path / "docs").mkdir()
+    shutil.copy(ROOT / "docs" / "models.md", tmp_path / "docs")
     return tmp_path
 
 

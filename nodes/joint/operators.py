@@ -32,8 +32,9 @@ class SaFaSelfLoopSwap(io.ComfyNode):
                     default=1,
                     min=1,
                     max=4096,
-                    tooltip="Swap interval w, in latent columns (or rows): how many in a row come from the same view. "
-                    "1 or 2 give the smoothest transitions. Not longer than the overlap.",
+                    tooltip="Swap interval w, in latent columns (or rows; in patches for models that see pixels): how "
+                    "many in a row come from the same view. 1 or 2 give the smoothest transitions. Not longer than the "
+                    "overlap.",
                 ),
                 io.Combo.Input(
                     "axis",
@@ -116,8 +117,8 @@ class SaFaReferenceSwap(io.ComfyNode):
                     default=1,
                     min=1,
                     max=4096,
-                    tooltip="Swap interval w, in latent columns or rows: every second group of w follows the "
-                    "reference.",
+                    tooltip="Swap interval w, in latent columns or rows (in patches for models that see pixels): every "
+                    "second group of w follows the reference.",
                 ),
                 io.Combo.Input(
                     "axis",

@@ -159,14 +159,14 @@ def test_what_the_results_take_covers_no_other_node_and_a_seam_can_be_heard(comf
 
 def test_a_mistake_is_shown_on_the_node_with_what_to_do(comfy):
     comfy.drop(WORKFLOW)
-    comfy.set_widget("SaFaSubviewPlanner", "length", 2)
+    comfy.set_widget("SaFaSubviewPlanner", "view", 30)
     comfy.run()
     overlay = comfy.page.get_by_test_id("error-overlay")
     overlay.wait_for()
     assert "Subview Planner failed" in overlay.inner_text()
     assert comfy.of_node("SaFaSubviewPlanner", OUTLINE) == "#E00"
     comfy.page.get_by_test_id("error-overlay-see-errors").click()
-    sentence = "the canvas is 2 s (50 latent columns) long, but one view is 5.12 s (128 latent columns)"
+    sentence = "the canvas is 24 s long, but one view is 30 s; ask for at least one view"
     comfy.page.get_by_test_id("runtime-error-panel").get_by_text(sentence).wait_for()
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from comfy_api.latest import io
 
+from .models import models_table
 from .tables import CHINESE, ENGLISH, Words, english_names, inputs_table, nodes_table, output_name, outputs_table
 
 COMMAND = "python run.py pages"
@@ -60,6 +61,7 @@ def generate(root: Path, schemas: dict[str, io.Schema]) -> tuple[dict[Path, str]
             faults.append(f"{file.relative_to(root)}: {error}")
 
     fill(root / "README.md", lambda text: put(text, "nodes", nodes_table(schemas)))
+    fill(root / "docs" / "models.md", lambda text: put(text, "models", models_table()))
     for node_id, schema in schemas.items():
         fill(page_file(root, node_id, "en"), lambda text, schema=schema: page(text, schema, ENGLISH))
         translated = page_file(root, node_id, "zh")

@@ -292,7 +292,7 @@ def test_half_precision_is_exact_but_for_rounding(vaes):
     "shape, axis, words",
     [
         ((1, 16, 8, 24), 3, "the latent has 16 channels, but this VAE decodes 4"),
-        ((1, 4, 8, 20), 3, "the plan is for 24 latent columns .* has 20"),
+        ((1, 4, 8, 20), 3, "the plan is for a canvas of 24 latent columns.* is 20 latent columns long"),
     ],
 )
 def test_a_latent_that_does_not_fit_is_refused(vaes, shape, axis, words):

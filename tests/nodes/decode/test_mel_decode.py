@@ -306,7 +306,7 @@ LATENT = noise(1, 8, 20, 16)
         (torch.zeros(1, 64, 20), {}, r"expected a latent \[batch, 8, time, 16\]"),
         (torch.zeros(1, 8, 0, 16), {}, "is empty"),
         (torch.full((1, 8, 20, 16), torch.nan), {}, "the latent holds NaN"),
-        (LATENT, {"plan": plan_of(24, 12)}, "the plan is for 24 latent columns"),
+        (LATENT, {"plan": plan_of(24, 12)}, "the plan is for a canvas of 0.96 s, but .* is 0.8 s long"),
         (LATENT, {"join_at": "mel"}, "expected a plan"),
         (LATENT, {"window": 0.1}, "expected `window` of at least 2.56 s"),
         (LATENT, {"plan": plan_of(20, 10), "join_at": "mel", "join": SwapJoin(1, 9)}, "Expected `shift` below"),

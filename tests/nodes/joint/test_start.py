@@ -316,10 +316,10 @@ def sampler_node(canvas=CANVAS, model=None, latent=None, guide=None, **kw):
 @pytest.mark.parametrize(
     "shape, words",
     [
-        ((1, 4, 6, 48), ("44 latent columns", "48", "Subview Planner")),
-        ((1, 4, 44, 6), ("44 latent columns", "6 there")),
+        ((1, 4, 6, 48), ("a canvas of 352 px", "is 384 px long", "Subview Planner")),
+        ((1, 4, 44, 6), ("a canvas of 352 px", "is 48 px long")),
         ((1, 4, 44), ("dimension 3", "4 dimensions", "3")),
-        ((1, 8, 6, 44), ("8 channels", "needs 4")),
+        ((1, 8, 6, 44), ("samples latents of 4 channels", "[1, 8, 6, 44]")),
         ((1, 4, 1, 44), ("with rows", "use the axis `frames`")),
     ],
 )
@@ -427,7 +427,7 @@ class Broken:
 
 BROKEN = {
     "view 1 of 4": slice(0, 16),
-    "view 3 of 4 (latent columns 18 to 33)": slice(18, 34),
+    "view 3 of 4 (144 px to 272 px)": slice(18, 34),
     "the reference": slice(44, 60),
 }
 

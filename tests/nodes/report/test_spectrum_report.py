@@ -229,7 +229,7 @@ def test_what_cannot_be_measured_is_refused_in_one_sentence():
     canvas = canvas_of()
     latent = joined(canvas, SwapJoin())
     refused("single view", noise(1, 4, 16, 64), canvas_of((4, 16, 64)))
-    refused("196 latent columns", latent[..., :100], canvas)
+    refused("a canvas of 1568 px", latent[..., :100], canvas)
     refused("8 channels, but the plan is for a model with 4", latent.repeat(1, 2, 1, 1), canvas)
     refused("dimension", noise(1, 4, 196), canvas)
     refused("empty", latent[:0], canvas)
@@ -321,7 +321,7 @@ def test_steps_of_another_sampling_are_refused():
     refused("led to another latent", later.repeat(2, 1, 1, 1), canvas, steps=steps)
     refused("another plan", later, long_canvas(loop=True), steps=steps)
     alone = recorded(tiny_models.toy(), canvas)[0]  # without SaFa Model Patch, which would refuse it before
-    with pytest.raises(ValueError, match="^Record Steps: .*50 latent columns"):
+    with pytest.raises(ValueError, match="^Record Steps: .*a canvas of 400 px"):
         harness.ksampler(alone, harness.empty(long_canvas(length=60)))
 
 
