@@ -35,7 +35,7 @@ PACKAGES = {  # by command: the folder that is run as a program, and what it doe
     "test": ("tests", "ruff, mypy and the tests"),
     "train": ("training", "train the pocket model"),
     "eval": ("evaluation", "the figures in docs"),
-    "pages": ("tools.pages", "tables and names out of the nodes' schemas"),
+    "pages": ("tools.pages", "help pages and names out of the nodes' schemas"),
     "draw": ("tools.draw", "the pictures"),
 }
 HAS_GPU = (

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any, Literal, Protocol
 
 import torch
 
-Kind = Literal["mel", "sound", "picture"]
+Kind = Literal["mel", "sound", "picture", "shape"]
+# what each kind decodes to, and the node that does it
+DECODED = {
+    "mel": ("sound", "Mel Decode"),
+    "sound": ("sound", "Mel Decode"),
+    "picture": ("pictures", "VAE Decode"),
+    "shape": ("3-D shapes", "the host's node for them"),
+}
 
 
 class MelVAE(Protocol):
@@ -60,23 +66,38 @@ def mel_vae(vae: Any) -> MelVAE | None:
 
 
 def vae_kind(vae: Any) -> Kind:
-    """Whether a VAE makes mel spectrograms, sound itself, or pictures (videos too); RuntimeError for an empty one."""
+    """Whether a VAE makes mel spectrograms, sound itself, pictures (videos too) or 3-D shapes; refuses an empty one.
+
+    Of the host's VAEs those for sound have two output channels, those for pictures three or more, and those for shapes
+    have three and latents without rows (comfy/sd.py).
+    """
     if mel_vae(vae) is not None:
         return "mel"
-    vae.throw_exception_if_invalid()
-    return "sound" if vae.latent_dim == 1 or vae.extra_1d_channel is not None else "picture"
+    if getattr(vae, "first_stage_model", None) is None:
+        raise ValueError("expected a VAE, got an empty one; the checkpoint holds none: load it with Load VAE.")
+    if vae.output_channels < 3:
+        return "sound"
+    return "shape" if vae.latent_dim == 1 else "picture"
 
 
-def check_vae(vae: Any, wants: Collection[str], refusal: str) -> None:
-    """Refuse a VAE of another kind than `wants` with the sentence `refusal` (ValueError)."""
-    if vae_kind(vae) not in wants:
-        raise ValueError(refusal)
+def check_vae(vae: Any, wanted: str) -> None:
+    """Refuse a VAE that does not decode to what is wanted, "sound" or "pictures" (ValueError)."""
+    got, node = DECODED[vae_kind(vae)]
+    if got != wanted:
+        raise ValueError(f"expected a VAE for {wanted}, got one for {got}; decode {got} with {node}.")
 
 
-def check_channels(vae: Any, latent: torch.Tensor) -> None:
-    """Refuse a latent [B, C, ...] with other channels than the VAE decodes (ValueError)."""
+def check_latent(vae: Any, latent: torch.Tensor) -> None:
+    """Refuse a latent [B, C, ...] that a VAE for pictures does not decode, by its shape (ValueError)."""
     if latent.shape[1] != vae.latent_channels:
         raise ValueError(
             f"the latent has {latent.shape[1]} channels, but this VAE decodes {vae.latent_channels}; connect the VAE "
             "of the model that made the latent."
+        )
+    dimensions = (5,) if vae.latent_dim == 3 else (4, 5)  # for single pictures the host drops the frames
+    if latent.ndim not in dimensions and mel_vae(vae) is None:
+        sizes = "frames, height, width" if vae.latent_dim == 3 else "height, width"
+        raise ValueError(
+            f"expected a latent [batch, {vae.latent_channels}, {sizes}] for this VAE, got {list(latent.shape)}; "
+            "connect the VAE of the model that made the latent."
         )

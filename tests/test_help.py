@@ -25,11 +25,14 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "web" / "docs"
 SCHEMAS = {node.GET_SCHEMA().node_id: node.GET_SCHEMA() for node in NODES}
 LANGUAGES = ("en", "zh")
-TERMS = ("inputs", "outputs", "wired", "free", "on", "off")
+TERMS = ("inputs", "outputs", "wired", "free", "default", "on", "off")
 WORDS = {
-    "en": dict(zip(TERMS, ("Inputs", "Outputs", "required", "not connected", "on", "off"), strict=True)),
-    "zh": dict(zip(TERMS, ("输入", "输出", "必须连接", "不连接", "开", "关"), strict=True)),
+    "en": dict(zip(TERMS, ("Inputs", "Outputs", "required", "optional", "default", "on", "off"), strict=True)),
+    "zh": dict(zip(TERMS, ("输入", "输出", "必须连接", "可不连接", "默认", "开", "关"), strict=True)),
 }
+# an item of a list: name, with its translation before it, then in parentheses what it is, then its text
+NAME = r"\**(?P<word>[^`*]+)?\** ?`(?P<id>.+?)`\**"
+ITEM = re.compile(rf"^- {NAME} ?[(（](?P<what>.+?)[)）][:：] ?(?P<text>.+)$", re.M)
 RANGE = re.compile(r"([\d.]+) (?:to|到) ([\d.]+)")
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)]*)\)")
 CHINESE = re.compile("[\u4e00-\u9fff]")
@@ -58,12 +61,14 @@ def faults():
     assert not found, "\n".join(found)
 
 
-def table(node_id, language, kind):
-    """Rows under a heading by the name in back quotes in their first cell: {name: cells}."""
+def listed(node_id, language, kind):
+    """The items under a heading: {name: (translated name, what it is, its default or how it is connected, text)}."""
     section = re.search(rf"^## {WORDS[language][kind]}\n(.*?)(?=^## |\Z)", page(node_id, language), re.S | re.M)
-    lines = section[1].splitlines() if section else []
-    rows = [line.strip("| \n").split(" | ") for line in lines if line.startswith("|") and "`" in line]
-    return {re.search("`(.+?)`", row[0])[1]: row for row in rows}
+    items = {}
+    for item in ITEM.finditer(section[1] if section else ""):
+        what, _, last = re.sub("；", "; ", item["what"]).partition("; ")
+        items[item["id"]] = item["word"], what, last, item["text"]
+    return items
 
 
 def locale(language):
@@ -72,11 +77,6 @@ def locale(language):
 
 def names(node_id, language, group):
     return locale(language).get(node_id, {}).get(group, {})
-
-
-def title(name, word, language):
-    """The first cell of a row: in Chinese with the translated name where there is one."""
-    return f"`{name}`" if language == "en" or not word else f"{word} `{name}`"
 
 
 def outputs(schema):
@@ -88,10 +88,14 @@ def default(part, words):
         return words["free"] if part.optional else words["wired"]
     value = getattr(part, "default", None)
     if value is None:
-        return "—"
+        return ""
     if isinstance(value, bool):
-        return words["on" if value else "off"]
-    return f"`{value}`" if isinstance(value, str) else f"{value:g}"
+        value = words["on" if value else "off"]
+    elif isinstance(value, str):
+        value = f"`{value}`"
+    else:
+        value = f"{value:g}"
+    return f"{words['default']} {value}"
 
 
 def test_every_node_has_an_english_page_and_no_page_is_about_a_missing_node():
@@ -101,7 +105,7 @@ def test_every_node_has_an_english_page_and_no_page_is_about_a_missing_node():
     assert wanted <= files <= wanted | translated
 
 
-def test_names_tables_and_the_readme_are_what_the_schemas_say():
+def test_names_lists_and_the_readme_are_what_the_schemas_say():
     files, faults = generate(ROOT, SCHEMAS)
     assert len(files) >= 2 + len(SCHEMAS)
     lines = [f"{file.relative_to(ROOT)} has drifted: `python run.py pages` writes it" for file in drifted(files)]
@@ -124,14 +128,14 @@ def test_a_page_has_the_node_s_name_and_says_how_it_works(faults):
 
 def test_a_page_has_every_input_with_its_type_and_default(faults):
     for node_id, language in PAGES:
-        rows, translated = table(node_id, language, "inputs"), names(node_id, language, "inputs")
+        items, translated = listed(node_id, language, "inputs"), names(node_id, language, "inputs")
         inputs = SCHEMAS[node_id].inputs
-        faults.expect(list(rows) == [part.id for part in inputs], f"{node_id}, {language}", f"inputs are {list(rows)}")
+        faults.expect(list(items) == [part.id for part in inputs], f"{node_id}, {language}", f"inputs: {list(items)}")
         for part in inputs:
             where = f"{node_id}, {language}, {part.id}"
-            name, kind, without, text = rows.get(part.id, [""] * 4)
-            word = translated.get(part.id, {}).get("name")
-            faults.expect(name == title(part.id, word, language), where, f"is called {name}")
+            word, kind, without, text = items.get(part.id, [""] * 4)
+            wanted = None if language == "en" else translated.get(part.id, {}).get("name")
+            faults.expect(word == wanted, where, f"is called {word}")
             faults.expect(kind and len(text) > 4, where, "has no type or text")
             faults.expect(without == default(part, WORDS[language]), where, f"has the default {without}")
             if not isinstance(part, io.WidgetInput):
@@ -140,10 +144,10 @@ def test_a_page_has_every_input_with_its_type_and_default(faults):
 
 def test_a_page_has_ranges_and_choices_as_the_node_has_them(faults):
     for node_id, language in PAGES:
-        rows = table(node_id, language, "inputs")
+        items = listed(node_id, language, "inputs")
         for part in SCHEMAS[node_id].inputs:
             where = f"{node_id}, {language}, {part.id}"
-            _, kind, _, text = rows.get(part.id, [""] * 4)
+            _, kind, _, text = items.get(part.id, [""] * 4)
             written = RANGE.search(kind)
             if isinstance(part, (io.Int.Input, io.Float.Input)):
                 faults.expect(written, where, "has no range")
@@ -158,15 +162,23 @@ def test_a_page_has_ranges_and_choices_as_the_node_has_them(faults):
 
 def test_a_page_has_every_output_with_its_type(faults):
     for node_id, language in PAGES:
-        rows, translated = table(node_id, language, "outputs"), names(node_id, language, "outputs")
+        items, translated = listed(node_id, language, "outputs"), names(node_id, language, "outputs")
         wanted = outputs(SCHEMAS[node_id])
-        faults.expect(list(rows) == wanted, f"{node_id}, {language}", f"outputs are {list(rows)}")
+        faults.expect(list(items) == wanted, f"{node_id}, {language}", f"outputs are {list(items)}")
         for place, out in enumerate(wanted):
             where = f"{node_id}, {language}, {out}"
-            name, kind, text = rows.get(out, [""] * 3)
-            word = translated.get(str(place), {}).get("name")
+            word, kind, _, text = items.get(out, [""] * 4)
+            name = None if language == "en" else translated.get(str(place), {}).get("name")
             faults.expect(kind and text, where, "has no type or text")
-            faults.expect(name == title(out, word, language), where, f"is called {name}")
+            faults.expect(word == name, where, f"is called {word}")
+
+
+def test_no_page_has_a_table_that_the_help_panel_is_too_narrow_for(faults):
+    for node_id, language in PAGES:
+        for line in page(node_id, language).splitlines():
+            if line.startswith("|"):
+                columns = len(re.findall(r"(?<!\\)\|", line)) - 1
+                faults.expect(columns <= 2, f"{node_id}, {language}", f"a table of {columns} columns: {line}")
 
 
 def test_advice_is_about_inputs_and_choices_that_the_node_has(faults):
@@ -248,7 +260,7 @@ def copy(tmp_path):
     return tmp_path
 
 
-def test_a_new_input_is_written_into_names_and_tables_and_is_missing_in_chinese_only(copy):
+def test_a_new_input_is_written_into_names_and_lists_and_is_missing_in_chinese_only(copy):
     part = io.Int.Input("tests_own", default=2, min=0, max=9, tooltip="Silence between repeats.")
     schemas = {**SCHEMAS, "SaFaSaveLoop": _longer(SCHEMAS["SaFaSaveLoop"], part)}
     files, faults = generate(copy, schemas)
@@ -262,9 +274,9 @@ def test_a_new_input_is_written_into_names_and_tables_and_is_missing_in_chinese_
     for file in changed:
         file.write_text(files[file], encoding="utf-8")
     page = (copy / "web/docs/SaFaSaveLoop.md").read_text(encoding="utf-8")
-    assert "| `tests_own` | whole number, 0 to 9 | 2 | Silence between repeats. |\n\n<!-- end of inputs -->" in page
+    assert "- **`tests_own`** (whole number, 0 to 9; default 2): Silence between repeats.\n\n<!-- end of inputs" in page
     chinese = (copy / "web/docs/SaFaSaveLoop/zh.md").read_text(encoding="utf-8")
-    assert "| `tests_own` | 整数，0 到 9 | 2 | Silence between repeats. |" in chinese
+    assert "- **`tests_own`**（整数，0 到 9；默认 2）：Silence between repeats.\n" in chinese
     assert not drifted(generate(copy, schemas)[0])
     assert set(chinese_gaps(copy, schemas)) - set(chinese_gaps(ROOT, SCHEMAS)) == {
         "SaFaSaveLoop, inputs: no name of tests_own in locales/zh",

@@ -75,6 +75,19 @@ def test_a_refused_prompt_says_which_node_and_input(server):
     assert list(refusal.value.node_errors) == ["1"]
 
 
+def test_a_name_outside_the_output_folder_is_refused_before_any_node_runs(server):
+    prompt = {
+        "1": {"class_type": "EmptyAudio", "inputs": {"duration": 1.0, "sample_rate": 44100, "channels": 1}},
+        "2": {
+            "class_type": "SaFaSaveLoop",
+            "inputs": {"audio": ["1", 0], "filename_prefix": "../up", "loop": True, "format": "16-bit", "repeat": 1},
+        },
+    }
+    with pytest.raises(PromptRefused, match="filename_prefix - expected a `filename_prefix` below") as refusal:
+        server.queue(prompt)
+    assert list(refusal.value.node_errors) == ["2"]
+
+
 def test_an_error_inside_a_node_is_reported(server):
     prompt = {
         "1": {"class_type": "EmptyImage", "inputs": {"width": 8, "height": 8, "batch_size": 1, "color": 0}},

@@ -14,12 +14,11 @@ from comfy_api.latest import io, ui
 from ...safa_core.sound.circular import circular, crop_ring, pad_ring, wrap_obstacle
 from ..canvas import Canvas
 from ..errors import named
-from ..mel_vae import check_channels, check_vae
+from ..mel_vae import check_latent, check_vae
 from ..node_text import show_text
 from ..sockets import CATEGORY, SaFaPlan
 
 NAME = "Loop VAE Decode"
-NO_PICTURE = "expected a VAE for pictures, got one for audio; decode sound with Mel Decode."
 PADDING = 16  # latents from the other side, as wide as the overlap of the host's own tiled decode
 TEST_LONG, TEST_SHORT = 16, 8  # latents of the test picture
 TEST_ROLL = 5  # latents that it is rolled by
@@ -141,8 +140,8 @@ class SaFaLoopDecode(io.ComfyNode):
         samples = latent["samples"]
         with named(NAME):
             canvas.check(samples)
-            check_vae(vae, ("picture",), NO_PICTURE)
-            check_channels(vae, samples)
+            check_vae(vae, "pictures")
+            check_latent(vae, samples)
         if canvas.plan.loop:
             picture, text = decode_loop(vae, samples, canvas.axis_in(samples) - samples.ndim)
         else:

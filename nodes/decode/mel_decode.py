@@ -20,7 +20,6 @@ from .sound_decoder import SILENCE, decode_mel
 from .spectrogram_picture import Spectrogram, audio_spectrogram, spectrogram_picture
 
 NAME = "Mel Decode"
-NO_SOUND = "expected a VAE for sound, got one for pictures; decode them with VAE Decode."
 
 
 def decode_sound(
@@ -60,7 +59,7 @@ def check(vae: Any, latent: dict, canvas: Canvas | None, join_at: str) -> None:
     if canvas is not None:
         canvas.check(samples)
     check_single(samples)
-    check_vae(vae, ("mel", "sound"), NO_SOUND)
+    check_vae(vae, "sound")
     if not samples.numel():
         raise ValueError(f"the latent {list(samples.shape)} is empty; there is nothing to hear.")
     _check_shape(vae, samples)
@@ -97,8 +96,9 @@ def _wanted_shape(vae: Any) -> list[str | int]:
     """The shape of a latent that this VAE decodes, with words for sizes that are free."""
     channels = vae.latent_channels
     if mel_vae(vae) is None:
-        rows = vae.extra_1d_channel
-        return ["batch", channels, "time"] if rows is None else ["batch", channels, rows, "time"]
+        if vae.latent_dim == 1:
+            return ["batch", channels, "time"]
+        return ["batch", channels, vae.extra_1d_channel or "rows", "time"]
     kinds = [type(m) for m in vae.first_stage_model.modules() if isinstance(m, (nn.Conv1d, nn.Conv2d))]
     if issubclass(kinds[0], nn.Conv1d):
         return ["batch", channels, "time"]

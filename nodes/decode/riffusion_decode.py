@@ -16,12 +16,16 @@ NAME = "Riffusion Decode"
 BLOCK = 512  # frames that get their phases together: 8821 frequencies each
 
 
-def check(image: torch.Tensor) -> None:
+def check(image: torch.Tensor, stereo: bool) -> None:
     """Refuse a picture [B, H, W, C] that is not Riffusion's (ValueError)."""
     if image.shape[1] != RIFFUSION.bins or not image.shape[2]:
         raise ValueError(
             f"expected a picture {RIFFUSION.bins} pixels high, got {image.shape[2]} x {image.shape[1]}; Riffusion's "
             "rows are its frequencies, so a scaled picture sounds wrong."
+        )
+    if stereo and image.shape[3] < 3:
+        raise ValueError(
+            f"stereo is read from green and blue, but the picture has {image.shape[3]} channels; switch `stereo` off."
         )
     if not torch.isfinite(image).all():
         raise ValueError("the picture holds NaN or infinity; look at the VAE that made it.")
@@ -69,7 +73,7 @@ class SaFaRiffusionDecode(io.ComfyNode):
     @classmethod
     def execute(cls, image: torch.Tensor, loop: bool, stereo: bool = False) -> io.NodeOutput:
         with named(NAME):
-            check(image)
+            check(image, stereo)
         sound = decode_riffusion(image, loop, stereo)
         rate = RIFFUSION.sample_rate
         text = f"{sound.shape[-1] / rate:.6g} s at {rate} Hz ({sound.shape[-1]} samples)"

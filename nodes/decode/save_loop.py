@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+import comfy.model_management
 import folder_paths
 from comfy.cli_args import args
 from comfy_api.latest import io, ui
@@ -54,6 +56,7 @@ def write_wav(path: Path, waveform: torch.Tensor, rate: int, format: str, repeat
             for _ in range(repeat):
                 clipped = 0
                 for block in waveform.split(BLOCK, dim=1):
+                    comfy.model_management.throw_exception_if_processing_interrupted()
                     samples, lost = quantise(block.T.float().numpy(), format)
                     file.write(samples)
                     clipped += lost
@@ -105,13 +108,42 @@ def check(audio: dict | None, format: str, repeat: int) -> tuple[torch.Tensor, i
         raise ValueError(f"expected sound, got {list(waveform.shape)} samples at {rate} Hz; nothing is saved.")
     if not torch.isfinite(waveform).all():
         raise ValueError("the audio holds NaN or infinity; look at the node that made it. Nothing is saved.")
-    size = waveform[0].numel() * FORMATS[format][1] * repeat
+    size = file_size(waveform, format, repeat)
     if size > LARGEST - 2**24:
         raise ValueError(
             f"a WAV file ends at 4 GiB, but {repeat} × the clip is {size / 2**30:.1f} GiB; lower `repeat`, "
             "choose fewer bits, or save FLAC with the host's Save Audio."
         )
     return waveform, rate
+
+
+def file_size(waveform: torch.Tensor, format: str, repeat: int) -> int:
+    """Bytes of samples in each clip's file."""
+    return waveform[0].numel() * FORMATS[format][1] * repeat
+
+
+def check_prefix(prefix: str) -> None:
+    """Refuse a name that is not below ComfyUI's output folder, or below a file in it (ValueError).
+
+    By the name alone, before anything runs; where links lead is the host's to judge when it saves.
+    """
+    output = Path(os.path.abspath(folder_paths.get_output_directory()))
+    folder = Path(os.path.abspath(output / os.path.dirname(os.path.normpath(prefix))))
+    if "\0" in prefix or not folder.is_relative_to(output):
+        raise ValueError(
+            f"expected a `filename_prefix` below ComfyUI's output folder, such as audio/loop, got {prefix!r}; leave "
+            "out '..' and drives."
+        )
+    existing = next(place for place in (folder, *folder.parents) if place.exists())
+    if not existing.is_dir():
+        raise ValueError(f"the folder of `filename_prefix` {prefix!r} is a file, {existing}; choose another name.")
+
+
+def check_space(folder: Path, size: int) -> None:
+    """Refuse `size` bytes that the disk has no room for (ValueError)."""
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise ValueError(f"{size / 1e6:.0f} MB are to be written, but {free / 1e6:.0f} MB are free in {folder}.")
 
 
 def describe_clipping(clipped: list[int], waveform: torch.Tensor) -> str:
@@ -159,7 +191,7 @@ class SaFaSaveLoop(io.ComfyNode):
                     min=1,
                     max=1000,
                     tooltip="Write the clip so many times in a row, for listening. The loop points are around all of "
-                    "it.",
+                    "it. The file grows as often; the node says its seconds and MB before it writes.",
                 ),
                 io.Custom("AUDIO_UI").Input("audioUI", optional=True, tooltip="Plays the saved file."),
             ],
@@ -169,11 +201,21 @@ class SaFaSaveLoop(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, filename_prefix: str | None = None) -> bool | str:
+        """The host asks before anything runs; None for a name that another node gives."""
+        try:
+            check_prefix(filename_prefix or "")
+        except ValueError as error:
+            return str(error)
+        return True
+
+    @classmethod
     def execute(
         cls, audio: dict, filename_prefix: str, loop: bool, format: str, repeat: int = 1, audioUI: Any = None
     ) -> io.NodeOutput:
         with named(NAME):
             check_library()
+            check_prefix(filename_prefix)
             waveform, rate = check(audio, format, repeat)
         chunks = metadata(cls.hidden)
         if loop:
@@ -181,13 +223,18 @@ class SaFaSaveLoop(io.ComfyNode):
         folder, stem, counter, subfolder, _ = folder_paths.get_save_image_path(
             filename_prefix, folder_paths.get_output_directory()
         )
+        size = file_size(waveform, format, repeat) * len(waveform)
+        with named(NAME):
+            check_space(Path(folder), size)
+        seconds = waveform.shape[-1] * repeat / rate
+        if repeat > 1:
+            show_text(cls.hidden, f"writing {repeat} × the clip: {seconds:.6g} s, {size / 1e6:.3g} MB")
         saved = []
         clipped = []
         for number, clip in enumerate(waveform):
             path, counter = free_path(Path(folder), stem.replace("%batch_num%", str(number)), counter)
             clipped.append(write_wav(path, clip, rate, format, repeat, chunks))
             saved.append(ui.SavedResult(path.name, subfolder, io.FolderType.output))
-        seconds = waveform.shape[-1] * repeat / rate
         names = saved[0].filename
         if len(saved) > 1:
             names += f" to {saved[-1].filename}"

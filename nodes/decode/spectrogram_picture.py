@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-from matplotlib.transforms import blended_transform_factory
 
 from ...safa_core import ViewPlan
 from ...safa_core.sound.mel import MelScale, hz_to_mel
 from ..palette import BACK, GLOW, INK, VIEWS
+
+if TYPE_CHECKING:  # matplotlib is imported where it draws: it takes a second, which ComfyUI's start need not wait for
+    from matplotlib.axes import Axes
 
 SIZE = (12.8, 5.4)  # inches
 DPI = 100  # pixels per inch
@@ -80,6 +78,9 @@ def spectrogram_picture(
 
     views, column: the plan to mark, and the seconds of one of its columns.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(SIZE, DPI, facecolor=BACK, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot(facecolor=BACK)
@@ -129,6 +130,9 @@ def _count_lanes(views: ViewPlan) -> int:
 
 def _draw_views(axes: Axes, views: ViewPlan, column: float, lanes: int) -> None:
     """Views as bars above the spectrogram, their overlaps shaded between dashed lines within it."""
+    from matplotlib.patches import Rectangle
+    from matplotlib.transforms import blended_transform_factory
+
     above = blended_transform_factory(axes.transData, axes.transAxes)
     for i, start in enumerate(views.starts):
         height = 1.015 + 0.05 * (i % lanes)

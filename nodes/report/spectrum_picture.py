@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from ...safa_core.measures.spectrum import Measured, Seams, relative, top_third
 from ..canvas import Canvas
 from ..palette import BACK, FAINT, INK, MIDDLE, OVERLAP, REFERENCE, SEAM
 from .record_steps import Step
+
+if TYPE_CHECKING:  # matplotlib is imported where it draws: it takes a second, which ComfyUI's start need not wait for
+    from matplotlib.axes import Axes
 
 WIDTH, HEIGHT = 12.8, 4.4  # inches of a row of three plots
 DPI = 100  # pixels per inch
@@ -32,6 +30,9 @@ def spectrum_picture(
     measured: of the canvas. reference: a spectrum [bins] to compare with too. steps: recorded steps, in their order;
     they add a row.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     rows = 2 if steps else 1
     figure = Figure((WIDTH, rows * HEIGHT), DPI, facecolor=BACK, layout="constrained")
     agg = FigureCanvasAgg(figure)
@@ -104,6 +105,8 @@ def _draw_seams(axes: Axes, canvas: Canvas, seams: Seams) -> None:
 
 def _draw_steps(axes: Sequence[Axes], steps: Sequence[Step]) -> None:
     """Middles against overlaps while sampling: by frequency, by step, and the seams."""
+    from matplotlib.ticker import MaxNLocator
+
     axes[0].set_title("overlaps minus middles while sampling")
     axes[0].set(xlabel="frequency / Nyquist, per latent cell", ylabel="dB, dark: early, light: late")
     axes[1].set_title("high-frequency deficit while sampling")
@@ -128,6 +131,8 @@ def _draw_steps(axes: Sequence[Axes], steps: Sequence[Step]) -> None:
 
 
 def _draw_step_spectra(axes: Axes, steps: Sequence[Step]) -> None:
+    from matplotlib import colormaps
+
     for i, step in enumerate(steps):
         colour = colormaps["plasma"](0.1 + 0.85 * i / max(1, len(steps) - 1))
         difference = torch.sub(step.measured.overlap, step.measured.middle).mean(0)

@@ -22,7 +22,7 @@ from ...safa_core.measures.spectrum import (
 )
 from ..canvas import Canvas
 from ..errors import named
-from ..mel_vae import check_channels, check_vae, mel_vae
+from ..mel_vae import check_latent, mel_vae, vae_kind
 from ..node_text import show_preview
 from ..sockets import CATEGORY, SaFaPlan
 from .record_steps import Recorder, SaFaSteps, Step
@@ -30,9 +30,7 @@ from .spectrum_picture import spectrum_picture
 
 NAME = "Spectrum Report"
 FITTED = 4  # views that the linear map is fitted on, spread over the canvas
-NO_PICTURE = (
-    "this VAE decodes to sound itself, without the picture or mel spectrogram that Eq. 5 is about; leave `vae` free."
-)
+NO_PICTURE = "this VAE makes neither pictures nor mel spectrograms, which Eq. 5 is about; leave `vae` free."
 
 
 def check(samples: torch.Tensor, canvas: Canvas) -> None:
@@ -138,8 +136,9 @@ def examine(
     if reference is not None:
         check_reference(reference, samples, canvas)
     if vae is not None:
-        check_vae(vae, ("mel", "picture"), NO_PICTURE)
-        check_channels(vae, samples)
+        if vae_kind(vae) not in ("mel", "picture"):
+            raise ValueError(NO_PICTURE)
+        check_latent(vae, samples)
     recorded = () if steps is None else steps.steps_to(samples, canvas)
     axis = canvas.axis_in(samples)
     measured = measure(samples, canvas.plan, axis)

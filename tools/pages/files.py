@@ -8,7 +8,7 @@ from pathlib import Path
 from comfy_api.latest import io
 
 from .models import models_table
-from .tables import CHINESE, ENGLISH, Words, english_names, inputs_table, nodes_table, output_name, outputs_table
+from .tables import CHINESE, ENGLISH, Words, english_names, inputs_list, nodes_table, output_name, outputs_list
 
 COMMAND = "python run.py pages"
 
@@ -39,9 +39,9 @@ def read_locale(root: Path, language: str) -> dict:
 
 
 def page(text: str, schema: io.Schema, words: Words, locale: dict | None = None) -> str:
-    """A help page with its tables; a node without outputs has no table of them."""
-    text = put(text, "inputs", inputs_table(schema, words, locale))
-    return put(text, "outputs", outputs_table(schema, words, locale)) if schema.outputs else text
+    """A help page with its lists of inputs and outputs; a node without outputs has none of them."""
+    text = put(text, "inputs", inputs_list(schema, words, locale))
+    return put(text, "outputs", outputs_list(schema, words, locale)) if schema.outputs else text
 
 
 def generate(root: Path, schemas: dict[str, io.Schema]) -> tuple[dict[Path, str], list[str]]:

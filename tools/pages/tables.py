@@ -1,4 +1,7 @@
-"""Rows of the generated tables, from a node's schema and, for another language, its locale."""
+"""Generated lists and tables, from a node's schema and, for another language, its locale.
+
+Inputs and outputs are lists: ComfyUI's help panel is 272 pixels wide, too narrow for a table.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,10 @@ FILES = ("model_name", "backbone")  # inputs whose options are files of the mach
 
 @dataclass(frozen=True)
 class Words:
-    """The words of a generated table in one language."""
+    """The words of a generated list in one language."""
 
-    inputs: str
-    outputs: str
+    item: str  # of an input or output: name, what it is, text
+    default: str
     required: str
     free: str
     switch: tuple[str, str]  # on, off
@@ -29,10 +32,10 @@ class Words:
 
 
 ENGLISH = Words(
-    inputs="| Input | Type | Default | What it is |\n|---|---|---|---|",
-    outputs="| Output | Type | What it is |\n|---|---|---|",
-    required="required",
-    free="not connected",
+    item="- {} ({}): {}",
+    default="{}; default {}",
+    required="{}; required",
+    free="{}; optional",
     switch=("on", "off"),
     either="on or off",
     choice="choice",
@@ -43,10 +46,10 @@ ENGLISH = Words(
     text="text",
 )
 CHINESE = Words(
-    inputs="| 输入 | 类型 | 默认值 | 说明 |\n|---|---|---|---|",
-    outputs="| 输出 | 类型 | 说明 |\n|---|---|---|",
-    required="必须连接",
-    free="不连接",
+    item="- {}（{}）：{}",
+    default="{}；默认 {}",
+    required="{}；必须连接",
+    free="{}；可不连接",
     switch=("开", "关"),
     either="开或关",
     choice="选项",
@@ -81,37 +84,43 @@ def kind(part: io.Input, words: Words) -> str:
     return words.text if isinstance(part, io.String.Input) else part.get_io_type()
 
 
-def default(part: io.Input, words: Words) -> str:
-    """What an input is when nobody sets or connects it."""
-    if not isinstance(part, io.WidgetInput):
-        return words.free if part.optional else words.required
+def default(part: io.WidgetInput, words: Words) -> str | None:
+    """What an input is when nobody sets it."""
     if part.default is None:
-        return "—"
+        return None
     if isinstance(part.default, bool):
         on, off = words.switch
         return on if part.default else off
     return f"`{part.default}`" if isinstance(part.default, str) else f"{part.default:g}"
 
 
-def inputs_table(schema: io.Schema, words: Words, locale: dict | None = None) -> str:
-    """The table of a node's inputs in Markdown; what `locale` lacks is English."""
+def describe(part: io.Input, words: Words) -> str:
+    """An input's type and default, as `whole number, 1 to 1000; default 1`."""
+    if not isinstance(part, io.WidgetInput):
+        return (words.free if part.optional else words.required).format(kind(part, words))
+    without = default(part, words)
+    return kind(part, words) if without is None else words.default.format(kind(part, words), without)
+
+
+def inputs_list(schema: io.Schema, words: Words, locale: dict | None = None) -> str:
+    """A node's inputs as a list in Markdown; what `locale` lacks is English."""
     names = (locale or {}).get("inputs", {})
-    lines = [words.inputs]
+    lines = []
     for part in schema.inputs:
         translated = names.get(part.id, {})
-        cells = [_name(part.id, translated), kind(part, words), default(part, words)]
-        lines.append(_row(*cells, translated.get("tooltip", part.tooltip)))
+        text = translated.get("tooltip", part.tooltip)
+        lines.append(_item(words, _name(part.id, translated), describe(part, words), text))
     return "\n".join(lines)
 
 
-def outputs_table(schema: io.Schema, words: Words, locale: dict | None = None) -> str:
-    """The table of a node's outputs in Markdown; what `locale` lacks is English."""
+def outputs_list(schema: io.Schema, words: Words, locale: dict | None = None) -> str:
+    """A node's outputs as a list in Markdown; what `locale` lacks is English."""
     names = (locale or {}).get("outputs", {})
-    lines = [words.outputs]
+    lines = []
     for place, out in enumerate(schema.outputs):
         translated = names.get(str(place), {})
-        name = _name(output_name(out), translated)
-        lines.append(_row(name, out.get_io_type(), translated.get("tooltip", out.tooltip)))
+        text = translated.get("tooltip", out.tooltip)
+        lines.append(_item(words, _name(output_name(out), translated), out.get_io_type(), text))
     return "\n".join(lines)
 
 
@@ -140,7 +149,11 @@ def english_names(schemas: dict[str, io.Schema]) -> dict:
 
 
 def _name(name: str, translated: dict) -> str:
-    return f"{translated['name']} `{name}`" if "name" in translated else f"`{name}`"
+    return f"**{translated['name']}** `{name}`" if "name" in translated else f"**`{name}`**"
+
+
+def _item(words: Words, name: str, what: str, text: str) -> str:
+    return words.item.format(name, what, text.replace("*", r"\*"))
 
 
 def _row(*cells: str) -> str:

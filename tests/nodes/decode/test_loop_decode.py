@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-import comfy.ldm.audio.autoencoder
+import comfy.ldm.hunyuan3d.vae
+import comfy.ldm.minimax.audio_vae
 import comfy.ldm.models.autoencoder
 import comfy.ldm.wan.vae
 import comfy.model_management
@@ -308,18 +309,63 @@ def test_nested_latents_are_refused(vaes):
         SaFaLoopDecode.execute(vae=vaes("taesd"), latent={"samples": pack}, plan=canvas(latent, 3))
 
 
-def test_an_audio_vae_is_refused():
-    vae = comfy.sd.VAE(sd=comfy.ldm.audio.autoencoder.AudioOobleckVAE().state_dict())
-    latent = torch.zeros(1, 64, 24)
-    with pytest.raises(ValueError, match="expected a VAE for pictures, got one for audio"):
-        SaFaLoopDecode.execute(vae=vae, latent={"samples": latent}, plan=canvas(latent, 2))
+def host_vae(cls, *keys, **options):
+    """A VAE that the host recognises by the shapes of `keys`, its weights whatever the memory holds."""
+    with torch.device("meta"):
+        shapes = {key: value.shape for key, value in cls(**options).state_dict().items()}
+    return comfy.sd.VAE(sd={key: torch.zeros(shapes[key]) for key in keys})
 
 
-def test_a_vae_that_makes_mel_spectrograms_is_refused():
-    parts = SimpleNamespace(name="tiny AudioLDM", vae=tiny_audio.vae(5), vocoder=None, mel=Mel())
-    latent = torch.zeros(1, 8, 24, 16)
-    with pytest.raises(ValueError, match="^Loop VAE Decode: expected a VAE for pictures, got one for audio"):
-        SaFaLoopDecode.execute(vae=AudioVAE(parts), latent={"samples": latent}, plan=canvas(latent, 2))
+def mel_vae():
+    return AudioVAE(SimpleNamespace(name="tiny AudioLDM", vae=tiny_audio.vae(5), vocoder=None, mel=Mel()))
+
+
+SOUND = "expected a VAE for pictures, got one for sound; decode sound with Mel Decode."
+SHAPES = "expected a VAE for pictures, got one for 3-D shapes; decode 3-D shapes with the host's node for them."
+EMPTY = "expected a VAE, got an empty one; the checkpoint holds none: load it with Load VAE."
+OTHERS = {
+    "Stable Audio 3": (
+        lambda: comfy.sd.VAE(sd={"decoder.layers.3.transformers.0.pre_norm.alpha": torch.zeros(1)}),
+        (1, 256, 24),
+        SOUND,
+    ),
+    "MiniMax, whose latents have rows": (
+        lambda: host_vae(comfy.ldm.minimax.audio_vae.MiniMaxH3AudioVAE, "pre_block.attn.zero_k_bias"),
+        (1, 32, 2, 24),
+        SOUND,
+    ),
+    "the audio loader's": (mel_vae, (1, 8, 24, 16), SOUND),
+    "Hunyuan 3D": (
+        lambda: host_vae(comfy.ldm.hunyuan3d.vae.ShapeVAE, "geo_decoder.cross_attn_decoder.ln_1.bias"),
+        (1, 64, 24),
+        SHAPES,
+    ),
+    "a checkpoint without one": (lambda: comfy.sd.VAE(sd={}), (1, 4, 8, 24), EMPTY),
+    "another pack's nothing": (lambda: None, (1, 4, 8, 24), EMPTY),
+    "Wan, for a picture's latent": (
+        lambda: comfy.sd.VAE(sd=STATE_DICTS["wan"]()),
+        (1, 16, 8, 24),
+        "expected a latent [batch, 16, frames, height, width] for this VAE, got [1, 16, 8, 24]; connect the VAE of the "
+        "model that made the latent.",
+    ),
+    "a picture's, for flat latents": (
+        lambda: comfy.sd.VAE(sd=STATE_DICTS["taesd"]()),
+        (1, 4, 24),
+        "expected a latent [batch, 4, height, width] for this VAE, got [1, 4, 24]; connect the VAE of the model that "
+        "made the latent.",
+    ),
+}
+
+
+@pytest.mark.parametrize("loop", [True, False])
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_vae_of_another_kind_is_refused_in_one_sentence(name, loop):
+    make, shape, sentence = OTHERS[name]
+    latent = torch.zeros(shape)
+    axis = shape.index(24)
+    with pytest.raises(ValueError) as refusal:
+        SaFaLoopDecode.execute(vae=make(), latent={"samples": latent}, plan=canvas(latent, axis, loop))
+    assert str(refusal.value) == f"Loop VAE Decode: {sentence}"
 
 
 def test_schema():

@@ -439,6 +439,11 @@ def test_a_riffusion_picture_of_another_height_is_refused():
         SaFaRiffusionDecode.execute(image=torch.ones(1, 768, 640, 3), loop=False)
 
 
+def test_a_grey_picture_is_no_stereo():
+    with pytest.raises(ValueError, match="Riffusion Decode: stereo is read from green and blue, .* has 1 channels"):
+        SaFaRiffusionDecode.execute(image=torch.ones(1, 512, 8, 1), loop=False, stereo=True)
+
+
 def test_a_white_riffusion_picture_is_silence():
     sound = SaFaRiffusionDecode.execute(image=torch.ones(1, 512, 8, 3), loop=False).args[0]["waveform"]
     assert not sound.any()

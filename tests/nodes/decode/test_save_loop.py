@@ -1,12 +1,14 @@
 import json
 import struct
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
 import torch
 
+import comfy.model_management
 import folder_paths
 from comfy.cli_args import args
 from comfy_api.latest import io
@@ -166,7 +168,7 @@ def test_repeats_do_not_count_clipping_twice(monkeypatch):
     audio = sound(peak=0.5, samples=100)
     audio["waveform"][..., 10] = 2
     save(audio, repeat=5)
-    assert "; 1 of 100 samples" in texts[0]
+    assert "; 1 of 100 samples" in texts[-1]
 
 
 @pytest.mark.parametrize(
@@ -197,10 +199,53 @@ def test_no_audio_and_too_much_of_it_are_refused(output):
 
 
 @pytest.mark.parametrize("prefix", ["../up", "audio/../../up", "/tmp/up", "a\0b"])
-def test_a_name_outside_the_output_folder_is_refused_as_the_host_does(output, prefix):
-    with pytest.raises(Exception, match="outside the output folder|null"):
+def test_a_name_outside_the_output_folder_is_refused_before_anything_runs(output, prefix):
+    assert SaFaSaveLoop.validate_inputs(prefix).startswith("expected a `filename_prefix` below ComfyUI's output folder")
+    with pytest.raises(
+        ValueError, match=r"^Save Loop \(WAV\): expected a `filename_prefix` below"
+    ):  # from another node
         save(sound(), prefix=prefix)
     assert not list(output.parent.rglob("*.wav"))
+
+
+def test_a_name_below_a_file_is_refused_before_anything_runs(output):
+    (output / "audio").mkdir(parents=True)
+    (output / "audio" / "loop").touch()
+    assert "is a file" in SaFaSaveLoop.validate_inputs("audio/loop/drums/one")
+
+
+@pytest.mark.parametrize("prefix", ["audio/loop", "loop", "", "new/a/../b/%year%/x", None])
+def test_a_name_below_the_output_folder_is_taken(output, prefix):
+    assert SaFaSaveLoop.validate_inputs(prefix) is True
+    if prefix is not None:
+        save(sound(samples=8), prefix=prefix)
+        assert len(list(output.rglob("*.wav"))) == 1
+
+
+def test_a_loop_written_a_thousand_times_says_before_how_much_that_is(output, monkeypatch):
+    at_hand = []
+    monkeypatch.setattr(
+        "safa_pack.nodes.decode.save_loop.show_text",
+        lambda hidden, text: at_hand.append((text, len(list(output.rglob("*.wav"))))),
+    )
+    save(sound(batch=2, channels=2, samples=160), repeat=1000, format="24-bit")
+    assert at_hand[0] == ("writing 1000 × the clip: 10 s, 1.92 MB", 0)
+    assert [written for _, written in at_hand] == [0, 2]
+    assert (output / "audio" / "loop_00001_.wav").stat().st_size > 960000
+
+
+def test_more_than_the_disk_holds_is_refused_before_a_byte_is_written(output, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=999))
+    with pytest.raises(ValueError, match=r"^Save Loop \(WAV\): 2 MB are to be written, but 0 MB are free in .*audio"):
+        save(sound(samples=1000), repeat=1000)
+    assert not list(output.rglob("*.wav*"))
+
+
+def test_an_interruption_leaves_no_file(output):
+    comfy.model_management.interrupt_current_processing(True)
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        save(sound(), repeat=1000)
+    assert list((output / "audio").iterdir()) == []
 
 
 def test_a_failure_leaves_nothing_half_written(output, monkeypatch):
