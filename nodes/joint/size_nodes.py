@@ -14,19 +14,24 @@ from comfy_api.latest import io
 import nodes as host_nodes
 
 from ..canvas import Canvas
+from ..node_text import show_text
 
 SAMPLING = {"MODEL", "SIGMAS"}
 MAKES = {*SAMPLING, "CONDITIONING"}  # and nothing else: nodes that make a latent too need the canvas's size
 
 
 def warn_of_canvas_sizes(who: str, canvas: Canvas, prompt: dict[str, Any] | None) -> None:
-    """Log the nodes of a prompt (the host's, in API form) that were given the canvas's width and height."""
-    for name in told_canvas(canvas, prompt or {}):
-        width, height = view_size(canvas)
-        logging.warning(
-            f"{who}: {name} has the canvas's size, but the model sees views of {width} x {height} px; give it "
-            "view_width and view_height of the Subview Planner, or an empty latent of that size."
-        )
+    """Tell of the nodes of a prompt (the host's, in API form) that were given the canvas's width and height."""
+    names = told_canvas(canvas, prompt or {})
+    if not names:
+        return
+    width, height = view_size(canvas)
+    text = (
+        f"{' and '.join(names)} got the canvas's size, but the model sees views of {width} x {height} px; connect "
+        "view_width and view_height of the Subview Planner, or an empty latent of that size."
+    )
+    logging.warning(f"{who}: {text}")
+    show_text(text)
 
 
 def prompt_of(node: type[io.ComfyNode]) -> dict[str, Any] | None:

@@ -88,5 +88,5 @@ def test_the_warning_says_which_size_to_connect(caplog, monkeypatch):
     monkeypatch.setattr(SaFaModelPatch, "hidden", hidden)
     with torch.no_grad(), caplog.at_level(logging.WARNING):
         SaFaModelPatch.execute(tiny_models.sd15(), CANVAS)
-    assert "SaFa Model Patch: ModelSamplingFlux (node 3) has the canvas's size" in caplog.text
-    assert "views of 512 x 512 px; give it view_width and view_height of the Subview Planner" in caplog.text
+    assert "SaFa Model Patch: ModelSamplingFlux (node 3) got the canvas's size" in caplog.text
+    assert "views of 512 x 512 px; connect view_width and view_height of the Subview Planner" in caplog.text
