@@ -25,7 +25,9 @@ def measure(columns: float, unit: str, scale: float) -> str:
     """A number of latent columns in the unit that people count them in: "10.24 s", "512 px"."""
     if unit == "latent":
         return f"{columns:g} latent columns"
-    return f"{columns * scale:.5g} {'s' if unit == 'seconds' else 'px'}"
+    value = columns * scale
+    number = f"{value:.0f}" if value >= 10000 else f"{value:.5g}"
+    return f"{number} {'s' if unit == 'seconds' else 'px'}"
 
 
 @dataclass(frozen=True)

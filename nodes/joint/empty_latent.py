@@ -25,8 +25,8 @@ def fit_latent(model: ModelPatcher, latent: dict) -> dict:
     return {**{name: value for name, value in latent.items() if name not in RATIOS}, "samples": samples}
 
 
-def empty_latent(facts: ModelFacts, rows: int, columns: int, batch_size: int) -> dict:
-    """An empty canvas as a LATENT; refuses one that takes more than half of the memory (ValueError)."""
+def empty_shape(facts: ModelFacts, rows: int, columns: int, batch_size: int) -> torch.Size:
+    """The shape of an empty canvas, [B, C, ...]."""
     shape = {
         1: [batch_size, facts.channels, columns],
         2: [batch_size, facts.channels, rows, columns],
@@ -34,6 +34,11 @@ def empty_latent(facts: ModelFacts, rows: int, columns: int, batch_size: int) ->
     }[facts.dimensions]
     if facts.axis is not None:
         shape[facts.axis], shape[-1] = shape[-1], shape[facts.axis]
+    return torch.Size(shape)
+
+
+def empty_latent(facts: ModelFacts, shape: torch.Size) -> dict:
+    """An empty canvas as a LATENT; refuses one that takes more than half of the memory (ValueError)."""
     device = comfy.model_management.intermediate_device()
     dtype = comfy.model_management.intermediate_dtype()
     size, memory = math.prod(shape) * dtype.itemsize, comfy.model_management.get_total_memory(device)

@@ -11,7 +11,7 @@ def _with_columns(canvas: Canvas, columns: int) -> str:
 
 
 def _across(canvas: Canvas) -> str:
-    return "" if canvas.audio else f" x {canvas.rows * canvas.scale:.5g} px"
+    return "" if canvas.audio else f" x {canvas.measure(canvas.rows)}"
 
 
 def _count(plan: ViewPlan, noun: str) -> str:

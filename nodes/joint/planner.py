@@ -16,7 +16,7 @@ from ..canvas import Canvas
 from ..errors import named
 from ..node_text import show_preview
 from ..sockets import CATEGORY, SaFaPlan
-from .empty_latent import empty_latent, fit_latent
+from .empty_latent import empty_latent, empty_shape, fit_latent
 from .model_facts import ModelFacts, model_facts
 from .plan_picture import plan_picture
 from .plan_text import describe, describe_briefly
@@ -145,12 +145,13 @@ class SaFaSubviewPlanner(io.ComfyNode):
                     columns = measure.columns(length, "length")
                 else:
                     columns = _paper_length(facts, typed_view or facts.view, overlap, loop)
-                latent = empty_latent(facts, _rows(facts, height, measure), columns, batch_size)
-                axis = _fixed_axis(facts, latent["samples"])
+                shape = empty_shape(facts, _rows(facts, height, measure), columns, batch_size)
+                canvas = plan_canvas(facts, shape, _fixed_axis(facts, len(shape)), typed_view, overlap, loop)
+                latent = empty_latent(facts, shape)
             else:
                 latent = fit_latent(model, latent)
-                axis = _long_axis(facts, latent["samples"])
-            canvas = plan_canvas(facts, latent["samples"].shape, axis, typed_view, overlap, loop)
+                samples = latent["samples"]
+                canvas = plan_canvas(facts, samples.shape, _long_axis(facts, samples), typed_view, overlap, loop)
         page = {"native_view": facts.view, "overlap": overlap}
         return cls._output(canvas, latent, notes, page)
 
@@ -261,12 +262,12 @@ def _long_axis(facts: ModelFacts, samples: torch.Tensor) -> int:
             "with this model's VAE, or nothing."
         )
     if facts.audio or samples.shape[-1] >= samples.shape[-2]:
-        return _fixed_axis(facts, samples)
+        return _fixed_axis(facts, samples.ndim)
     return samples.ndim - 2
 
 
-def _fixed_axis(facts: ModelFacts, samples: torch.Tensor) -> int:
-    return samples.ndim - 1 if facts.axis is None else facts.axis
+def _fixed_axis(facts: ModelFacts, dimensions: int) -> int:
+    return dimensions - 1 if facts.axis is None else facts.axis
 
 
 def _view_size(canvas: Canvas) -> tuple:
