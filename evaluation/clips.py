@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+from .scores.sound import resampled
+
 
 @dataclass(frozen=True)
 class Real:
@@ -20,15 +22,13 @@ class Real:
         ValueError for a file that is no sound.
         """
         import soundfile
-        from torchaudio.functional import resample
 
         path = self.files[number]
         try:
             wave, own = soundfile.read(path, dtype="float32", always_2d=True)
         except (soundfile.LibsndfileError, OSError) as error:
             raise ValueError(f"Expected sound in {path}, got what cannot be read ({error}).") from error
-        sound = torch.from_numpy(wave).mean(1)
-        sound = sound if own == rate else resample(sound, own, rate)
+        sound = resampled(torch.from_numpy(wave).mean(1), own, rate)
         length = round(seconds * rate)
         return torch.nn.functional.pad(sound, (0, max(0, length - len(sound))))[None, :length]
 

@@ -1,19 +1,10 @@
-"""`python run.py eval`: the paper's tables and sweeps on a model of yours, or on the pocket model with --pocket.
-
-    python run.py eval --protocol table3 --model path/to/stable-diffusion-2-base
-    python run.py eval --pocket --seeds 3
-
-Canvases are made and kept in .host/data/evaluation, so that a run that was stopped goes on where it was. Their windows
-are measured by the backbones at hand; what has no weights says where to put them, and is measured when the same command
-runs again. The pocket model is measured by a classifier of its own, which is trained at first.
-"""
+"""`python run.py eval`: makes canvases, measures them, and writes the tables; options.py says what may be asked."""
 
 from __future__ import annotations
 
 import argparse
 import shutil
 import sys
-import textwrap
 import time
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -28,6 +19,7 @@ from .clips import Real, read_prompts, real_clips
 from .making.folder import fingerprint, kind_of
 from .making.open import open_model
 from .making.window_model import WindowModel
+from .options import ROOT, arguments
 from .protocol import Part, Protocol, Row, load, names
 from .scores import SCORES, pocket
 from .scores.pictures import LPIPS
@@ -35,55 +27,12 @@ from .store import Run
 from .summary import lines, measure_pairs, merged
 from .work import Job, groups, key, make, measure
 
-ROOT = Path(__file__).resolve().parent.parent
-DATA, WEIGHTS, DOCS = ROOT / ".host" / "data" / "evaluation", ROOT / ".host" / "data" / "models", ROOT / "docs"
+DOCS = ROOT / "docs"
 POCKET, POCKET_PAGE = ROOT / "models" / "safa-pocket", "pocket_eval"
 CHANGED = ("seeds", "steps", "guidance", "eta", "chunk")  # fields of Part that are options
 SPARE = 1.25  # disk space for what is measured, beside the latents
 TUNED = tuple(product((25, 50), (2.0, 3.5, 5.0)))  # steps, guidance
 TUNING = 1000  # first seed: prompts and noise that no protocol uses
-
-
-def arguments(argv: list[str]) -> argparse.Namespace:
-    listed = "\n".join(f"  {name:20} {load(name).title}" for name in names())
-    scores = textwrap.fill(f"scores: {', '.join(SCORES)}", 100, initial_indent="  ", subsequent_indent="    ")
-    parser = argparse.ArgumentParser(
-        prog="run.py eval",
-        description=__doc__,
-        epilog=f"protocols:\n{listed}\n\n{scores}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add("--pocket", action="store_true", help="all protocols of the pocket model; writes docs/pocket_eval.md")
-    add("--protocol", action="append", metavar="NAME", help="which table or figure; see below; repeatable")
-    add("--model", type=Path, metavar="FOLDER", help="in diffusers' layout, or Tango's own (models/safa-pocket)")
-    add("--seeds", type=int, help="canvases per prompt and row (the paper: 500)")
-    add("--steps", type=int, help="sampling steps")
-    add("--guidance", type=float, help="classifier-free guidance scale")
-    add("--eta", type=float, help="DDIM's noise, 0 to 1")
-    add("--length", type=float, help="of every canvas, in place of the protocol's lengths (seconds or pixels)")
-    add("--record", type=int, default=0, metavar="N", help="also keep the canvas before every N-th step")
-    add("--rows", nargs="+", metavar="TITLE", help='only these rows, by the names in the table, as in "SaFa" "SaFa*"')
-    add("--also", nargs="+", default=[], metavar="SCORE", help="further columns")
-    add("--prompts", type=Path, metavar="FILE", help="one prompt a line, or `file.wav<tab>caption` for --real")
-    add("--real", type=Path, metavar="FOLDER", help="real clips, for the protocols that compare with them")
-    add("--weights", type=Path, default=WEIGHTS, metavar="FOLDER", help="ComfyUI's models folder, with the backbones")
-    add("--shrink", type=int, default=1, choices=(1, 2, 4, 8), help="divides all sizes of pictures, to try things out")
-    add("--shard", default="0/1", metavar="I/N", help="only the canvases I, I + N, ...: one of N runs side by side")
-    add("--minutes", type=float, help="start no further piece of work after so many; run again to go on")
-    add("--report", action="store_true", help="make nothing: write the tables from what all shards have made")
-    add(
-        "--tune", action="store_true", help="only: how well the pocket's single windows are recognised, by its settings"
-    )
-    add("--chunk", type=int, metavar="N", help="prompts made in one call (1; the pocket model: 7)")
-    add("--batch", type=int, default=32, metavar="N", help="windows in one call of the model")
-    add("--autocast", action="store_true", help="the pocket model's UNet computes in bfloat16")
-    add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="where the model computes")
-    add("--run", metavar="NAME", help="folder of the results in .host/data/evaluation (paper, or pocket)")
-    add("--data", type=Path, default=DATA, help=argparse.SUPPRESS)
-    add("--out", type=Path, metavar="FOLDER", help="folder of the tables (the run's own; docs with --pocket)")
-    return parser.parse_args(argv)
 
 
 @dataclass(frozen=True)
@@ -238,7 +187,7 @@ def evaluate(options: argparse.Namespace) -> None:
     pocket_only = all(one.protocol.pocket for one in requests)
     root = options.data / (options.run or ("pocket" if pocket_only else "paper"))
     out = options.out or (DOCS if options.pocket else None)
-    device = check_device(options.device)
+    device = check_device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     check_output(out or root)
     opened = lru_cache(partial(open_model, device=device, batch=options.batch))  # protocols may share a model
     jobs = [job_of(options, one, opened(one.part.kind, one.folder, one.part.height)) for one in requests]
@@ -371,7 +320,6 @@ def tune(job: Job) -> None:
 def main(argv: list[str]) -> int:
     """Exit code; what goes wrong is told in one sentence."""
     options = arguments(argv)
-    options.given = argv
     try:
         evaluate(options)
     except ValueError as error:

@@ -94,8 +94,10 @@ def check_latent(vae: Any, latent: torch.Tensor) -> None:
             f"the latent has {latent.shape[1]} channels, but this VAE decodes {vae.latent_channels}; connect the VAE "
             "of the model that made the latent."
         )
+    if mel_vae(vae) is not None:
+        return
     dimensions = (5,) if vae.latent_dim == 3 else (4, 5)  # for single pictures the host drops the frames
-    if latent.ndim not in dimensions and mel_vae(vae) is None:
+    if latent.ndim not in dimensions:
         sizes = "frames, height, width" if vae.latent_dim == 3 else "height, width"
         raise ValueError(
             f"expected a latent [batch, {vae.latent_channels}, {sizes}] for this VAE, got {list(latent.shape)}; "

@@ -20,6 +20,7 @@ TIERS = {  # tier: the only folder that its tests lie in, where there is one
     "browser": None,
     "gpu": None,
 }
+PAGE = "comfyui-frontend-package"
 MOST_WORKERS = 4  # each may have a ComfyUI of its own, with models
 
 
@@ -55,6 +56,15 @@ def provide_browser(wanted):
     run.say("the tier browser will be skipped: " + chromium.HOW)
 
 
+def install_page(version):
+    """The static files of ComfyUI's page in another version than the host pins, `newest` or its number, under .host."""
+    folder = run.ROOT / ".host" / "page"
+    wanted = PAGE if version == "newest" else f"{PAGE}=={version}"
+    options = ["--upgrade", "--no-deps", "--target", folder]
+    host_setup.call(sys.executable, "-m", "pip", "install", *options, wanted)
+    return folder / PAGE.replace("-", "_") / "static"
+
+
 def lint():
     """Exit codes of ruff and mypy."""
     host_setup.link_pack(run.ROOT / ".host" / "types", "safa_pack")  # what mypy calls it in pyproject.toml
@@ -84,6 +94,9 @@ def main(argv):
     parser = argparse.ArgumentParser(prog="run.py test", description=__doc__.split(":")[0] + ".", allow_abbrev=False)
     parser.add_argument("--tier", action="append", default=[], help=", ".join(TIERS) + " (repeatable)")
     parser.add_argument("--install-browser", action="store_true", help="with apt-get; CI=true does so too")
+    parser.add_argument(
+        "--page", metavar="VERSION", help="of ComfyUI's page, a number or `newest`; else the host's own"
+    )
     options, rest = parser.parse_known_args(argv)
     tiers = [tier for value in options.tier for tier in value.split(",")]
     if not set(TIERS).issuperset(tiers):
@@ -91,6 +104,8 @@ def main(argv):
     selects = any(not part.startswith("-") for part in rest)  # files, or an expression: perhaps no browser's
     if "browser" in tiers or options.install_browser or not (tiers or selects):
         provide_browser(options.install_browser)
+    if options.page:
+        os.environ["SAFA_PAGE"] = str(install_page(options.page))  # for the servers of the tests
     complaints = any(lint())
     code = run_python("-m", "pytest", *selection(tiers, rest), *workers(rest), *rest)
     if code == 5:

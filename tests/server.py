@@ -3,6 +3,8 @@
 Imported by tests as `safa_pack.tests.server`.
 """
 
+import os
+
 import torch
 
 from safa_pack import host_setup, run
@@ -20,6 +22,8 @@ class ComfyServer(server.ComfyServer):
 
     def __init__(self, comfyui, base, *arguments):
         pack = ["--whitelist-custom-nodes", run.PACK, "--preview-method", "latent2rgb"]
+        if os.environ.get("SAFA_PAGE"):  # `run.py test --page`
+            pack += ["--front-end-root", os.environ["SAFA_PAGE"]]
         super().__init__(comfyui, base, *pack, *arguments, *([] if torch.cuda.is_available() else ["--cpu"]))
 
     def run(self, prompt, timeout=PATIENCE, **options):

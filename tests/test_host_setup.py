@@ -261,6 +261,21 @@ def test_an_own_comfyui_gets_no_package_unasked(own, monkeypatch):
         host_setup.complete(host, ["numpy", "no-such-package>=1"])
 
 
+# The folders of models
+
+
+def test_the_folders_that_the_workflows_notes_name_are_there_after_setup(own, tmp_path, monkeypatch):
+    make_python(host_setup.venv_python(own / ".venv"))
+    monkeypatch.setattr(host_setup, "DATA", tmp_path / "data")
+    monkeypatch.setattr(host_setup, "complete", lambda *_: None)
+    host_setup.ready()
+    made = {place.name for place in (tmp_path / "data" / "models").iterdir()}
+    named = set()
+    for file in (Path(__file__).parent.parent / "workflows").glob("*.json"):
+        named.update(re.findall(r"models/(\w+)", file.read_text(encoding="utf-8")))
+    assert named and named <= made
+
+
 # The link
 
 

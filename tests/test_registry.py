@@ -84,6 +84,13 @@ def test_nothing_in_the_archive_imports_what_is_not():
             assert not parts & out, f"{file}, line {node.lineno}"
 
 
+def test_the_registry_takes_the_accelerators():
+    """comfy-cli 1.23.0 knows these names, and drops all of them for one that it does not know."""
+    known = {"NVIDIA CUDA", "AMD ROCm", "Intel Arc", "Apple Metal"}
+    named = [name for name in project()["project"]["classifiers"] if name.startswith("Environment")]
+    assert {name.removeprefix("Environment :: GPU :: ") for name in named} == known
+
+
 def test_an_address_of_the_repository_is_one():
     """An empty one keeps `pip wheel` from working; publish.yml refuses to publish without one."""
     urls = project()["project"].get("urls", {})
@@ -109,7 +116,8 @@ def _source_of_setup():
 
 # ---- The workflow that publishes ----
 
-PYPROJECT = '[project]\nname = "safa"\nversion = "{}"\n\n[project.urls]\nRepository = "{}"\n'
+URLS = ("Repository", "Documentation", '"Bug Tracker"')
+PYPROJECT = '[project]\nname = "safa"\nversion = "{}"\n\n[project.urls]\n{}'
 CHANGES = "# Changelog\n\n## 0.2.0\n\n- Second.\n\n## 0.1.0\n\n- First.\n"
 CLEAN = "\u2713 All validation checks passed successfully"
 
@@ -130,8 +138,9 @@ def job(tmp_path):
     (tmp_path / "pyproject.toml").write_text(PYPROJECT.format("0.1.0", ""))
     subprocess.run(["bash", "-c", commit], cwd=tmp_path, check=True)
 
-    def step(name, version, address="https://example.org/safa", said=CLEAN, before="HEAD"):
-        (tmp_path / "pyproject.toml").write_text(PYPROJECT.format(version, address))
+    def step(name, version, urls=URLS, said=CLEAN, before="HEAD"):
+        addresses = "".join(f'{url} = "https://example.org/safa"\n' for url in urls)
+        (tmp_path / "pyproject.toml").write_text(PYPROJECT.format(version, addresses))
         (tmp_path / "CHANGELOG.md").write_text(CHANGES)
         output.write_text("")
         env = {"PATH": f"{tools}{os.pathsep}{os.environ['PATH']}", "GITHUB_OUTPUT": str(output)}
@@ -161,7 +170,8 @@ def test_what_is_published_has_the_notes_of_its_version(job):
     ("wrong", "told"),
     [
         ({"version": "0.3.0"}, "CHANGELOG.md says nothing of 0.3.0."),
-        ({"version": "0.2.0", "address": ""}, "Repository has no address."),
+        ({"version": "0.2.0", "urls": URLS[1:]}, "Repository has no address."),
+        ({"version": "0.2.0", "urls": URLS[:2]}, 'pyproject.toml: "Bug Tracker" has no address.'),
         ({"version": "0.2.0", "said": "Traceback"}, "did not pass."),
         ({"version": "0.2.0", "said": "Warning: no licence\n" + CLEAN}, "Its warnings are errors here."),
     ],

@@ -92,6 +92,46 @@ def test_serve_keeps_data_out_of_comfyui_and_passes_the_rest_on(own, tmp_path, m
     assert str(own / "models" / "checkpoints") in (run.DATA / "own_models.yaml").read_text()
 
 
+def test_serve_shows_previews_unless_one_says_otherwise(own, tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "DATA", tmp_path)
+    host = host_setup.Host(own, Path("python"), False)
+    for words, shown in ([], ["--preview-method", "auto"]), (["--preview-method=none"], ["--preview-method=none"]):
+        command = run.serve_command(host, *run.arguments(["serve", "--cpu", *words]))
+        assert [part for part in command if part.startswith("--preview") or part == "auto"] == shown
+
+
+@pytest.fixture
+def bare(tmp_path):
+    """The environment of a Python that has nothing but its standard library, and no ComfyUI."""
+    for name in ("torch", "numpy", "matplotlib", "PIL", "aiohttp", "soundfile", "comfy", "pytest"):
+        (tmp_path / f"{name}.py").write_text("raise ImportError('not installed')\n")
+    return {"PYTHONPATH": str(tmp_path), "SAFA_COMFYUI_PATH": str(tmp_path / "none"), "COMFYUI_PATH": ""}
+
+
+COMMANDS = ["setup", "serve", "demo", "bench", "test", "train", "eval", "pages", "draw"]
+
+
+@pytest.mark.parametrize("words", [*COMMANDS, "bench overhead", "draw help", "draw icon", "draw thumbnails"])
+def test_help_answers_on_a_bare_clone(words, bare):
+    code, told, errors = start(*words.split(), "--help", **bare)
+    assert (code, errors) == (0, "") and told.startswith(f"usage: run.py {words}")
+    assert "[safa]" not in told  # nothing was looked for or installed
+
+
+@pytest.mark.parametrize("words", [[], ["--help"]])
+def test_run_alone_lists_what_each_command_does(words, bare):
+    code, told, errors = start(*words, **bare)
+    assert (code, errors) == (0, "")
+    assert all(re.search(rf"^    {command} +\w+", told, re.M) for command in COMMANDS)
+
+
+def test_help_of_bench_says_what_each_benchmark_measures(bare):
+    _, told, _ = start("bench", "--help", **bare)
+    known = {line.split()[0] for line in told.splitlines()[2:]}
+    assert known == set(run.benchmarks()) and "startup" in known and "common" not in known
+    assert all(len(line.split()) > 5 for line in told.splitlines()[2:])
+
+
 def test_the_two_lists_of_requirements_are_equal():
     tomllib = pytest.importorskip("tomllib", reason="Python 3.10 has no TOML reader")
     project = tomllib.loads((run.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -144,10 +184,10 @@ def test_a_folder_that_is_a_program_gets_the_rest_of_the_command_line(command, f
     installed, started = [], []
     monkeypatch.setattr(run, "ready", lambda tools: installed.append(tools) or host)
     monkeypatch.setattr(run, "become", lambda *given: started.append(given) or 7)
-    assert run.report_failure(run.main, [command, "--steps", "3", "--help", "-x", "name"]) == 7
+    assert run.report_failure(run.main, [command, "--steps", "3", "-x", "name"]) == 7
     ((given, environment),) = started
     assert installed == [run.TEST_TOOLS if command == "test" else ()]
-    assert given == ["python", "-m", folder, "--steps", "3", "--help", "-x", "name"]
+    assert given == ["python", "-m", folder, "--steps", "3", "-x", "name"]
     assert environment["SAFA_COMFYUI_PATH"] == str(own)
 
 

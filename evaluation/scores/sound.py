@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import gcd
+
 import torch
 
 from ...safa_core.sound.mel import MelScale
@@ -16,11 +18,18 @@ def at_rate(windows: torch.Tensor, rate: int, wanted: int, longest: float = LONG
     if not SHORTEST <= seconds <= longest:
         wanted_seconds = f"{SHORTEST:g} to {longest:g} s" if longest < float("inf") else f"at least {SHORTEST:g} s"
         raise ValueError(f"expected windows of {wanted_seconds}, got {seconds:.2f} s: cut the canvas accordingly.")
-    if rate == wanted:
-        return windows.float()
-    from torchaudio.functional import resample
+    return resampled(windows, rate, wanted)
 
-    return resample(windows.float(), rate, wanted)
+
+def resampled(sound: torch.Tensor, rate: int, wanted: int) -> torch.Tensor:
+    """Sound [..., samples] at `rate` Hz as float32 [..., ceil(samples * wanted / rate)] at `wanted` Hz."""
+    if rate == wanted:
+        return sound.float()
+    from scipy.signal import resample_poly
+
+    shared = gcd(rate, wanted)
+    samples = resample_poly(sound.float().cpu().numpy(), wanted // shared, rate // shared, axis=-1)
+    return torch.from_numpy(samples).to(sound.device)
 
 
 def mel_pictures(windows: torch.Tensor, rate: int) -> torch.Tensor:

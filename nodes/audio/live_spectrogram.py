@@ -24,6 +24,9 @@ from ..mel_vae import MelVAE
 CLIPS, COLUMNS = 8, 64  # encoded for the fit: clips, and latent columns of each
 # ln of mel magnitudes at brightness 0, where AudioLDM clamps, and at brightness 1
 QUIETEST, LOUDEST = math.log(1e-5), 2.0
+DECIBEL = math.log(10) / 20 / (LOUDEST - QUIETEST)  # brightness of one dB
+LEAST, MOST = 20 * DECIBEL, 80 * DECIBEL  # that a picture spans from black to white, as much as lies in its sound
+DARK, BRIGHT = 0.02, 0.995  # shares of a picture's places that are black, and that are not white
 # Red, green, blue = slope * brightness + offset, cut to 0 ... 1: dark blue, violet, rose, white.
 RAMPS = ((1.9, -0.2), (1.7, -0.65), (1.0, 0.12))
 WIDTH, ASPECT = 512, 4  # pixels of the picture at most (the host's own limit), and how much wider than high
@@ -64,13 +67,28 @@ class SpectrogramLatent(LatentFormat):
     def latent_rgb_factors_reshape(self, latents: torch.Tensor) -> torch.Tensor:
         """The first latent as a picture [1, C, rows, columns]: time to the right, low frequencies at the bottom.
 
-        Eq. 5 is linear, so latents of a long canvas are averaged to the picture's width before they are mapped.
+        Eq. 5 is linear, so latents of a long canvas are averaged to the picture's width before they are mapped, and
+        moved along the map's weights so that their brightness goes from black to white.
         """
         picture = latents[:1].float().movedim(self.long_axis, 3).flip(2)
         rows = picture.shape[2]
         width = min(WIDTH, picture.shape[3])
-        picture = torch.nn.functional.adaptive_avg_pool2d(picture, (rows, width))
+        picture = self._with_contrast(torch.nn.functional.adaptive_avg_pool2d(picture, (rows, width)))
         return picture.repeat_interleave(max(1, width // (ASPECT * rows)), dim=2)
+
+    def _with_contrast(self, picture: torch.Tensor) -> torch.Tensor:
+        """Latents [1, C, rows, columns] whose brightness is 0 at the quietest places and 1 at the loudest."""
+        if self.linear_map is None:
+            return picture
+        weights = torch.tensor(self.linear_map.weights).to(picture) / self.scale_factor
+        bias = self.linear_map.bias
+        brightness = torch.einsum("c,bcft->bft", weights, picture) + bias
+        low, high = brightness.quantile(torch.tensor([DARK, BRIGHT]).to(picture)).tolist()
+        span = min(MOST, max(LEAST, high - low))
+        if not math.isfinite(high) or not weights.any():  # a sampling that went wrong is shown as it is
+            return picture
+        shift = (bias - (high - span)) / span - bias  # of the brightness, once it is divided by the span
+        return picture / span + shift * (weights / weights.square().sum())[:, None, None]
 
     def _fit(self) -> LinearMap | None:
         if self.linear_map is None and self.fit is not None:

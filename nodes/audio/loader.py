@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 import comfy.sd
+from comfy.latent_formats import LatentFormat
 from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 
@@ -72,7 +73,45 @@ def load_audio_model(path: Path) -> tuple[ModelPatcher, comfy.sd.CLIP, AudioVAE]
         model = host_model(parts)
         clip = host_clip(parts.text, parts.tokenizer)
         vae = AudioVAE(parts)
+    # how the host makes another copy of the weights for another device (Select Model Device, MultiGPU CFG Split)
+    model.cached_patcher_init = (load_model_again, (path, model.model.latent_format))
+    clip.patcher.cached_patcher_init = (load_clip_again, (path,))
+    vae.patcher.cached_patcher_init = (load_vae_again, (path,))
     return with_live_spectrogram(model, lambda: fit_linear_map(vae)), clip, vae
+
+
+def load_model_again(path: Path, latent_format: LatentFormat, disable_dynamic: bool = False) -> ModelPatcher:
+    """The MODEL of a folder with weights of its own; it shares the live spectrogram in `latent_format`."""
+    from .model import host_model
+
+    with torch.inference_mode(False):
+        patcher = host_model(audio_parts(path))
+    patcher.model.latent_format = latent_format
+    return _patcher(patcher, disable_dynamic)
+
+
+def load_clip_again(path: Path, disable_dynamic: bool = False) -> ModelPatcher:
+    """The text encoders of a folder with weights of their own."""
+    from .text import host_clip
+
+    with torch.inference_mode(False):
+        parts = audio_parts(path)
+        return _patcher(host_clip(parts.text, parts.tokenizer).patcher, disable_dynamic)
+
+
+def load_vae_again(path: Path, disable_dynamic: bool = False) -> ModelPatcher:
+    """The VAE of a folder with weights of its own."""
+    from .vae import AudioVAE
+
+    with torch.inference_mode(False):
+        return _patcher(AudioVAE(audio_parts(path)).patcher, disable_dynamic)
+
+
+def _patcher(patcher: ModelPatcher, disable_dynamic: bool) -> ModelPatcher:
+    """A patcher of weights that nothing has loaded yet, of the host's plain kind where it asks for that."""
+    if not (disable_dynamic and patcher.is_dynamic()):
+        return patcher
+    return ModelPatcher(patcher.model, patcher.load_device, patcher.offload_device)
 
 
 def audio_parts(path: Path) -> AudioParts:

@@ -51,7 +51,16 @@ class AudioVAE(comfy.sd.VAE):
         self._set_mel(parts.mel)
         self._set_host_fields()
         self.patcher = self._patcher(self.first_stage_model)
-        self.vocoder_patcher = None if self.vocoder is None else self._patcher(self.vocoder)
+        self.vocoder_patcher: Any = None if self.vocoder is None else self._patcher(self.vocoder)
+
+    @property
+    def first_stage_model(self) -> Any:
+        return self._autoencoder
+
+    @first_stage_model.setter
+    def first_stage_model(self, module: torch.nn.Module) -> None:
+        """Also the patcher's own, as Select VAE Device sets it."""
+        self._autoencoder = module.model if isinstance(module, LibraryModel) else module
 
     def _set_mel(self, mel: Mel) -> None:
         self.audio_sample_rate = mel.sampling_rate
@@ -153,7 +162,7 @@ class AudioVAE(comfy.sd.VAE):
             raise ValueError(f"{self.name} has no vocoder; use Mel Decode, which has Griffin-Lim.")
         memory = self.memory_used_vocoder(mel.shape[1])
         comfy.model_management.load_models_gpu([self.vocoder_patcher], memory_required=memory)
-        clips = mel.to(self.device, self.vae_dtype).split(1)
+        clips = mel.to(self.vocoder_patcher.load_device, self.vae_dtype).split(1)  # not the VAE's, once that was moved
         return torch.cat([self.vocoder(clip)[:, : mel.shape[1] * self.hop].float() for clip in clips])
 
     def audio_to_mel(self, audio: torch.Tensor) -> torch.Tensor:

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch.nn import functional
 
 from safa_pack.evaluation.scores import SCORES, Samples, metrics, panns, vggish
+from safa_pack.evaluation.scores.sound import resampled
 from safa_pack.tests.evaluation import tiny_backbones as tiny
 
 pytestmark = pytest.mark.tools
@@ -231,6 +232,17 @@ def test_clap_hears_the_middle_of_a_window_of_1024_and_does_not_draw_lots(tmp_pa
     edges = whole.windows.clone()
     edges[:, :5000] = 0
     assert SCORES["clap"].compute(Samples(edges, whole.canvas, whole.prompts, 48000), None, tmp_path) == first
+
+
+@pytest.mark.parametrize(("rate", "wanted"), [(44100, 16000), (16000, 48000), (22050, 32000)])
+def test_a_tone_is_the_same_tone_at_another_rate(rate, wanted):
+    def tone(hz):
+        return torch.sin(2 * math.pi * 440 * torch.arange(hz) / hz)[None]
+
+    got = resampled(tone(rate), rate, wanted)
+    assert got.shape == (1, wanted) and got.dtype == torch.float32
+    inside = slice(wanted // 50, -wanted // 50)  # its ends fall off to silence
+    assert (got - tone(wanted))[:, inside].abs().max() < 2e-3
 
 
 def test_sound_at_another_rate_is_resampled(tmp_path):

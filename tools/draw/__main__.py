@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import sys
+from pathlib import Path
 
 import bootstrap
 
@@ -17,11 +18,13 @@ def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="run.py draw", description=__doc__.split(": ", 1)[1], allow_abbrev=False)
     commands = parser.add_subparsers(dest="pictures", required=True)
     for name, text in PICTURES.items():
-        commands.add_parser(name, help=text, add_help=False)
-    options, rest = parser.parse_known_args(argv)
+        part = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        part.add_argument("names", nargs="*", metavar="name", help="only these; a wrong one lists all")
+    commands.choices["thumbnails"].add_argument("--out", type=Path, default=bootstrap.ROOT / "workflows")
+    options = parser.parse_args(argv)
     bootstrap.host()
     bootstrap.called_from()
-    importlib.import_module(f"safa_pack.tools.draw.{options.pictures}").main(rest)
+    importlib.import_module(f"safa_pack.tools.draw.{options.pictures}").main(options)
 
 
 main(sys.argv[1:])

@@ -217,10 +217,9 @@ DRAWN = {
 REAL = (*SHOWN, "loop")
 
 
-def main(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="run.py draw help", description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="name")
-    names = parser.parse_args(argv).names
+def main(given: argparse.Namespace) -> None:
+    """Draw the pictures `names`, all where there is none."""
+    names = given.names
     unknown = sorted(set(names) - {*DRAWN, *REAL})
     if unknown:
         raise SystemExit(f"Expected names out of {', '.join([*DRAWN, *REAL])}; got {', '.join(unknown)}.")

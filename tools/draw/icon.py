@@ -58,8 +58,16 @@ def banner() -> Image.Image:
     return image.resize((width, height), Image.Resampling.LANCZOS)
 
 
-def main(argv: list[str]) -> None:
-    argparse.ArgumentParser(prog="run.py draw icon", description=__doc__.splitlines()[0]).parse_args(argv)
-    for name, picture in (("icon.png", icon()), ("banner.png", banner())):
+DRAWN = {"icon": icon, "banner": banner}
+
+
+def main(given: argparse.Namespace) -> None:
+    """Draw `names`, both where there is none."""
+    unknown = sorted(set(given.names) - {*DRAWN})
+    if unknown:
+        raise SystemExit(f"Expected names out of {', '.join(DRAWN)}; got {', '.join(unknown)}.")
+    for name in given.names or DRAWN:
+        picture = DRAWN[name]()
+        name = f"{name}.png"
         picture.save(OUT / name, optimize=True)
         print(OUT / name, picture.size)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 from contextlib import ExitStack
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -38,7 +37,7 @@ from .card import (
     rgb,
     ring,
 )  # fmt: skip
-from .runs import SCALES, STEPS, WORKFLOWS, Sound, plan_of, sampled, start_server, workflow
+from .runs import SCALES, STEPS, Sound, plan_of, sampled, start_server, workflow
 
 # --- diagrams ---------------------------------------------------------------------------------------------------------
 
@@ -290,11 +289,8 @@ def card_of(name: str, *sound: Sound) -> Card:
     return card
 
 
-def main(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="run.py draw thumbnails", description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="name")
-    parser.add_argument("--out", type=Path, default=WORKFLOWS)
-    given = parser.parse_args(argv)
+def main(given: argparse.Namespace) -> None:
+    """Draw the cards `names`, all where there is none, into the folder `out`."""
     unknown = sorted(set(given.names) - {*CARDS, *HEARD})
     if unknown:
         raise SystemExit(f"Expected names out of {', '.join([*CARDS, *HEARD])}; got {', '.join(unknown)}.")

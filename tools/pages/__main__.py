@@ -5,16 +5,15 @@ import sys
 
 import bootstrap
 
-bootstrap.host()
-
-from safa_pack.nodes import NODES  # noqa: E402
-from safa_pack.tools.pages.files import chinese_gaps, drifted, generate  # noqa: E402
-
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="run.py pages", description=__doc__.split(": ", 1)[1], allow_abbrev=False)
     parser.add_argument("--check", action="store_true", help="write nothing; fail where a file has drifted")
     check = parser.parse_args(argv).check
+    bootstrap.host()
+    from safa_pack.nodes import NODES
+    from safa_pack.tools.pages.files import chinese_gaps, drifted, generate
+
     schemas = {node.GET_SCHEMA().node_id: node.GET_SCHEMA() for node in NODES}
     files, faults = generate(bootstrap.ROOT, schemas)
     changed = drifted(files)

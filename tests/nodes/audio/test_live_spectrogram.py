@@ -95,22 +95,50 @@ def test_the_map_of_a_real_vae_is_fitted_once_for_its_weights():
 
 @pytest.mark.parametrize("long_axis", [2, 3])
 def test_the_preview_is_the_linear_map_in_colours(long_axis):
-    """Against the map written out: time to the right, low frequencies at the bottom, dark to bright."""
+    """Against the map written out: time to the right, low frequencies at the bottom, from black to white."""
     found = LinearMap(tuple(torch.linspace(-0.2, 0.3, 8).tolist()), 0.4, 1.0)
     z = torch.randn(2, 8, 24, 16, generator=torch.Generator().manual_seed(5))
     latents = SCALE * (z if long_axis == 2 else z.transpose(2, 3))
     seen = picture_of(latents, latent_format(lambda: found, long_axis))
     assert seen.shape == (16, 24, 3)
+    values = 0.4 + (z[0].double() * torch.tensor(found.weights, dtype=torch.double)[:, None, None]).sum(0)
+    low, high = np.quantile(values.numpy(), [0.02, 0.995])
+    assert 20 < decibels(high - low)
+    span = min(high - low, 80 / decibels(1))
     for t, f in [(0, 0), (23, 0), (5, 7), (23, 15)]:
-        brightness = 0.4 + sum(w * z[0, c, t, f].item() for c, w in enumerate(found.weights))
+        brightness = (values[t, f].item() - high) / span + 1
         colour = [255 * min(1, max(0, slope * brightness + offset)) for slope, offset in RAMPS]
         assert seen[15 - f, t].tolist() == pytest.approx(colour, abs=1.01)
+
+
+def decibels(brightness):
+    """From AudioLDM's least magnitude, 1e-5, to e squared."""
+    return brightness * 20 * math.log10(math.exp(2) / 1e-5)
+
+
+@pytest.mark.parametrize(("quiet", "loud"), [(0.5, 0.75), (0.1, 0.7), (-0.3, 0.3)])
+def test_a_sound_is_seen_in_full_contrast_at_any_loudness(quiet, loud):
+    found = LinearMap((1.0,) + (0.0,) * 7, 0.2, 1.0)
+    z = torch.zeros(1, 8, 32, 16)
+    z[0, 0] = torch.linspace(quiet, loud, 32)[:, None] - 0.2
+    seen = picture_of(SCALE * z, latent_format(lambda: found))
+    assert seen[:, 0].max() < 40 and seen[:, -1].min() > 250
+    assert seen[:, 15:17].mean() == pytest.approx(128, abs=40)
+
+
+def test_silence_is_not_blown_up_to_a_picture_and_nan_is_no_error():
+    found = LinearMap((1.0,) + (0.0,) * 7, 0.2, 1.0)
+    z = torch.zeros(1, 8, 32, 16)
+    z[0, 0] = torch.linspace(0, 2 / decibels(1), 32)[:, None]  # two dB between quietest and loudest
+    seen = picture_of(SCALE * z, latent_format(lambda: found))
+    assert seen.mean(2).std() < 20
+    assert picture_of(z * torch.nan, latent_format(lambda: found)).shape == (16, 32, 3)
 
 
 def test_brightness_rises_in_every_colour():
     found = LinearMap((1.0,) + (0.0,) * 7, 0.0, 1.0)
     z = torch.zeros(1, 8, 11, 16)
-    z[0, 0] = torch.linspace(0, 1, 11)[:, None]
+    z[0, 0] = torch.linspace(0, 0.6, 11)[:, None]
     seen = picture_of(SCALE * z, latent_format(lambda: found))[0]
     assert (seen.diff(dim=0) >= 0).all() and (seen.sum(1).diff() > 0).all()
     assert seen[0].max() < 40 and seen[-1].min() > 250

@@ -398,10 +398,9 @@ def test_encode_is_the_librarys(models):
 
 
 def test_log_mel_is_audioldms(models):
-    from torchaudio.transforms import MelSpectrogram
-
+    torchaudio = pytest.importorskip("torchaudio", reason="newer hosts come without it")
     wave = 0.1 * torch.randn(1, 6400, generator=torch.Generator().manual_seed(8))
-    reference = MelSpectrogram(
+    reference = torchaudio.transforms.MelSpectrogram(
         16000, 1024, hop_length=160, f_min=0, f_max=8000, n_mels=64, power=1, norm="slaney", mel_scale="slaney"
     )
     expected = reference(wave)[..., :40].clamp(min=1e-5).log().transpose(1, 2)
