@@ -164,7 +164,7 @@ class Reference:
     def _users_latent(self, guide: Guide, window: torch.Tensor) -> torch.Tensor:
         """The guide's latent in the model's scale; refuses one that is not one view (ValueError)."""
         given = guide.latent["samples"]
-        latent = given.unsqueeze(2) if given.ndim == window.ndim - 1 else given
+        latent = given.unsqueeze(2) if (given.ndim, window.ndim) == (4, 5) else given  # a picture for a video model
         if latent.shape[1:] != window.shape[1:] or latent.shape[0] not in (1, window.shape[0]):
             raise ValueError(f"{self.who}: {self._misfit(given, latent, window)}")
         return self.model.process_latent_in(latent).expand(window.shape).to(self.start.noise)

@@ -1,5 +1,6 @@
 """What a sampling starts from: pictures, masks, an earlier stage, the reference's own latent; and what is refused."""
 
+import dataclasses
 import logging
 
 import pytest
@@ -383,12 +384,30 @@ def test_context_windows():
         refused(lambda model=model: ksampler(model, empty(CANVAS)), "Context Windows", "remove one")
 
 
-@pytest.mark.parametrize("shape", [(1, 4, 6, 20), (1, 4, 8, 16), (1, 16, 6, 16), (3, 4, 6, 16), (1, 4, 16)])
-def test_a_reference_latent_that_is_not_one_view(shape):
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        ((1, 4, 6, 20), ("your picture is 160 px along the canvas and 48 px across", "one view is 128 px and 48 px")),
+        ((1, 4, 8, 16), ("128 px along the canvas and 64 px across", "bring it to that size with Upscale Image")),
+        ((1, 16, 6, 16), ("reference's latent is [1, 16, 6, 16]", "[1, 4, 6, 16]", "VAE of the model that is sampled")),
+        ((3, 4, 6, 16), ("holds 3 pictures or clips, but the canvas 2",)),
+        ((1, 4, 16), ("reference's latent is [1, 4, 16]", "[1, 4, 6, 16]")),
+    ],
+)
+def test_a_reference_latent_that_is_not_one_view(shape, words):
     guide = guide_of(latent={"samples": torch.ones(shape)})
     model = patched(never_runs(), CANVAS, guide=guide)
-    words = ("reference's latent", str(list(shape)), "[1, 4, 6, 16]")
     refused(lambda: ksampler(model, picture(CANVAS, 2), denoise=0.5), *words)
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"), [(30, "is 15 s, one view is 8 s: cut it"), (10, "is 5 s, one view is 8 s")]
+)
+def test_a_recording_that_is_not_one_view_is_told_in_seconds(columns, words):
+    canvas = dataclasses.replace(CANVAS, unit="seconds", scale=0.5)
+    guide = guide_of(latent={"samples": torch.ones(1, 4, 6, columns)})
+    model = patched(never_runs(), canvas, guide=guide)
+    refused(lambda: ksampler(model, picture(canvas), denoise=0.5), f"your recording {words}", "Trim Audio Duration")
 
 
 def test_another_node_that_replaces_the_batch():
