@@ -111,7 +111,7 @@ class SaFaSubviewPlanner(io.ComfyNode):
                 io.Int.Output(
                     display_name="view_width",
                     tooltip="Width of one view in pixels, for nodes that need the size that the model sees "
-                    "(ModelSamplingFlux, Flux2Scheduler).",
+                    "(ModelSamplingFlux, Flux2Scheduler); the planner's model then comes from before them.",
                 ),
                 io.Int.Output(display_name="view_height", tooltip="Height of one view in pixels, as view_width."),
             ],
