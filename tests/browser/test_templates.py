@@ -122,6 +122,15 @@ def test_every_template_has_its_own_thumbnail(comfy, shot):
     assert shown == {name: list(size) for name, size in sizes.items()}
 
 
+def test_the_first_loop_is_the_first_of_the_templates(comfy):
+    dialog = comfy.templates()
+    cards = dialog.locator("[data-testid^='template-workflow-']")
+    cards.first.wait_for()
+    assert cards.first.get_attribute("data-testid") == f"template-workflow-{WORKFLOW.stem}"
+    comfy.page.keyboard.press("Escape")
+    dialog.wait_for(state="detached")
+
+
 @pytest.mark.parametrize("name", BY_HAND)
 def test_a_template_opens_by_three_clicks(name, comfy):
     assert comfy.open_template(name) == name
