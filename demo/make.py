@@ -48,7 +48,8 @@ class Demo:
         for method in sorted(METHODS, key=lambda name: name != self.options.method):
             first = method == self.options.method
             result = self._run(method, show_texts=first)
-            (picture,) = self.server.files(result, "temp", str(of_type(self.workflow, "PreviewImage")["id"]))
+            shown = self.server.files(result, "temp", str(of_type(self.workflow, "SaFaMelDecode")["id"]))
+            (picture,) = (path for path in shown if path.suffix == ".png")
             pictures[method] = picture.read_bytes()
             if first:
                 (sound,) = self.server.files(result)
@@ -137,4 +138,4 @@ def say_goodbye(report: Report, options: Options, names: list[str], seconds: flo
         print(f"  {path}  {text}")
     report.say("next:")
     print('  python run.py demo --prompt "waves with distant bells" --seed 8')
-    print("  python run.py serve, open http://127.0.0.1:8188 and drag workflows/demo.json or spectrogram.png into it")
+    print("  python run.py serve, then A first loop in Templates, or spectrogram.png dropped on the page")

@@ -12,7 +12,7 @@ from .pocket import check_model
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = ROOT / "models" / "safa-pocket"
-WORKFLOW = ROOT / "workflows" / "demo.json"
+WORKFLOW = ROOT / "workflows" / "A first loop, no download - seamless rain.json"
 METHODS = ("safa", "average", "triangular")
 WINDOW, SHORTEST, LONGEST = 5.12, 6.0, 600.0  # seconds: the model's own window, and what the demo makes of it
 MOST_STEPS = 1000  # as many timesteps as the model was trained with

@@ -1,4 +1,4 @@
-"""workflows/demo.json with a person's options put in, still in the page's format, so that files can carry it."""
+"""The first loop's workflow with a person's options put in, still in the page's format, so that files can carry it."""
 
 import copy
 

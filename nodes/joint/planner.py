@@ -15,7 +15,7 @@ from ...safa_core import ViewPlan, plan_views
 from ..canvas import Canvas
 from ..errors import named
 from ..node_text import show_preview
-from ..sockets import CATEGORY, SaFaPlan
+from ..sockets import CATEGORY, SEARCH_WORDS, SaFaPlan
 from .empty_latent import empty_latent, empty_shape, fit_latent
 from .model_facts import ModelFacts, model_facts
 from .plan_picture import plan_picture
@@ -38,7 +38,7 @@ class SaFaSubviewPlanner(io.ComfyNode):
                 "Covers a wide picture or long sound with as few views of the model's own length as possible, and "
                 "makes the empty latent for it."
             ),
-            search_aliases=["safa", "swap forward", "panorama", "long audio", "empty latent", "views", "loop"],
+            search_aliases=["safa", "swap forward", "empty latent", "views", *SEARCH_WORDS],
             inputs=[
                 io.Model.Input("model", tooltip="Tells pixels or seconds per latent column and the view's own length."),
                 io.Float.Input(

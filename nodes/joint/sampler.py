@@ -12,7 +12,7 @@ import nodes as host_nodes
 from ...safa_core import Join, SwapJoin
 from ..canvas import Canvas, Guide
 from ..errors import named
-from ..sockets import CATEGORY, SaFaGuide, SaFaJoin, SaFaPlan
+from ..sockets import CATEGORY, SEARCH_WORDS, SaFaGuide, SaFaJoin, SaFaPlan
 from .empty_latent import fit_latent
 from .patch import JointPatch
 from .size_nodes import prompt_of, warn_of_canvas_sizes
@@ -35,7 +35,7 @@ class SaFaModelPatch(io.ComfyNode):
                 "Makes any sampler node after it (KSampler, KSampler Advanced, SamplerCustomAdvanced, ...) denoise a "
                 "long canvas in views of the model's own length that join without seams."
             ),
-            search_aliases=["safa", "swap forward", "panorama", "long audio", "multidiffusion", "tiled", "loop"],
+            search_aliases=["safa", "swap forward", "multidiffusion", "ksampler", *SEARCH_WORDS],
             inputs=[
                 io.Model.Input("model", tooltip="The model, with its LoRAs and other patches."),
                 SaFaPlan.Input("plan", tooltip="From Subview Planner. The sampler's latent must be the plan's size."),
@@ -66,7 +66,7 @@ class SaFaSampler(io.ComfyNode):
                 "The host's KSampler for a long canvas: denoises it in views of the model's own length that join "
                 "without seams (Swap Forward, arXiv:2502.05130)."
             ),
-            search_aliases=["safa", "swap forward", "panorama", "long audio", "ksampler", "loop", "multidiffusion"],
+            search_aliases=["safa", "swap forward", "multidiffusion", "ksampler", *SEARCH_WORDS],
             inputs=[
                 io.Model.Input("model", tooltip="The model, with its LoRAs and other patches, but no SaFa patch."),
                 SaFaPlan.Input("plan", tooltip="From Subview Planner."),

@@ -85,7 +85,7 @@ def test_the_loop_can_be_played_in_the_page(seen, comfy):
 
 
 def test_the_spectrogram_is_shown(seen, comfy):
-    comfy.wait_for_node("PreviewImage", PICTURE)
+    comfy.wait_for_node("SaFaMelDecode", PICTURE)
 
 
 def test_the_planner_shows_its_plan_and_one_line_that_fits(seen, comfy, shot):
@@ -140,7 +140,11 @@ def test_the_help_panel_shows_the_node_s_page(comfy):
 
 
 @pytest.mark.parametrize(
-    ("name", "player", "seconds"), [("seam_check", "SaFaRollHalf", 24), ("audio_timeline", None, 30)]
+    ("name", "player", "seconds"),
+    [
+        ("Loop seam check - hear, see and measure", "SaFaRollHalf", 24),
+        ("Long audio timeline - rain, then bells, then crickets", None, 30),
+    ],
 )
 def test_what_the_results_take_covers_no_other_node_and_a_seam_can_be_heard(comfy, name, player, seconds):
     comfy.drop(FOLDER / f"{name}.json")

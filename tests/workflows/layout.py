@@ -1,7 +1,14 @@
 """What a saved graph looks like on the canvas, and whether its links agree with its sockets; plain JSON, no host."""
 
+import itertools
+import math
+
 TITLE = 30  # pixels of a node's title bar, above its `pos`
 NOTES = {"MarkdownNote", "Note"}
+WINDOW = (1600, 950)  # pixels of the page's canvas on a common screen
+FITTED, MARGIN = 0.75, 10  # the share of the window that an opened template fills, and what is kept around the nodes
+LEGIBLE = 8 / 14  # below it the page draws no text: fonts of 14 pixels that would be smaller than 8
+INSET = 16  # pixels inside a node where a link may lie: its sockets do
 
 
 def rectangle(node):
@@ -62,3 +69,56 @@ def link_faults(nodes, links):
     held = [i["link"] for node in nodes.values() for i in node["inputs"] if i["link"] is not None]
     held += [link for node in nodes.values() for o in node["outputs"] for link in o["links"] or []]
     return faults + [f"link {link} dangles" for link in set(held) - known]
+
+
+def scale_as_opened(graph):
+    """The zoom at which the page shows a template that is opened in WINDOW, as its `fitToBounds` does it."""
+    boxes = [rectangle(node) for node in graph["nodes"]]
+    width = max(box[2] for box in boxes) - min(box[0] for box in boxes) + 2 * MARGIN
+    height = max(box[3] for box in boxes) - min(box[1] for box in boxes) + 2 * MARGIN
+    return FITTED * min(WINDOW[0] / width, WINDOW[1] / height)
+
+
+def hidden_links(graph):
+    """Sentences about links that run behind a node, drawn as the page does, between its reroutes."""
+    nodes = {node["id"]: node for node in graph["nodes"]}
+    last = {entry["id"]: entry["parentId"] for entry in graph["extra"].get("linkExtensions", [])}
+    reroutes = {entry["id"]: entry for entry in graph["extra"].get("reroutes", [])}
+    faults = []
+    for link, origin, out, target, into, _ in graph["links"]:
+        stops = []
+        place = last.get(link)
+        while place is not None:
+            stops.insert(0, reroutes[place]["pos"])
+            place = reroutes[place].get("parentId")
+        points = curve(socket(nodes[origin], out, "outputs"), stops, socket(nodes[target], into, "inputs"))
+        for node in graph["nodes"]:
+            left, top, right, bottom = rectangle(node)
+            if any(left + INSET < x < right - INSET and top < y < bottom for x, y in points):
+                faults.append(f"link {link} runs behind {node['type']} ({node['id']})")
+    return faults
+
+
+def socket(node, slot, side):
+    """Where a link ends at a node: sockets without a widget stand one below the other, widgets below them."""
+    plain = [i for i, entry in enumerate(node[side]) if "widget" not in entry]
+    row = plain.index(slot) if slot in plain else len(plain) + slot
+    x, y = node["pos"]
+    return (x + 10 if side == "inputs" else x + node["size"][0] - 10), y + 20 * (row + 0.7)
+
+
+def curve(start, stops, end):
+    """Points of a link: horizontal where it leaves and where it arrives, straight through its reroutes."""
+    places = [start, *stops, end]
+    points = []
+    for i, (a, b) in enumerate(itertools.pairwise(places)):
+        pull = math.dist(a, b) / 4
+        one = (a[0] + pull, a[1]) if i == 0 else a
+        other = (b[0] - pull, b[1]) if i == len(places) - 2 else b
+        points += [bezier(a, one, other, b, t / 60) for t in range(61)]
+    return points
+
+
+def bezier(a, b, c, d, t):
+    weights = ((1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3)
+    return tuple(sum(w * p[axis] for w, p in zip(weights, (a, b, c, d), strict=True)) for axis in (0, 1))

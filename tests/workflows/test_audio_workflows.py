@@ -8,28 +8,31 @@ import pytest
 import soundfile
 from PIL import Image
 
+from safa_pack.demo.options import WORKFLOW
 from safa_pack.tests import tiny_audio, tiny_checkpoints
 from safa_pack.tests.demo.stand_in import offer_pocket
 from safa_pack.tests.server import PromptRefused, ui_to_api
 
-from .test_workflows import ALL, SIZES, load, shortened
+from .test_workflows import ALL, SIZES, VALIDATED, load, shortened
 
 pytestmark = pytest.mark.server
 # What a test changes besides the steps: Oobleck decodes a second of sound in seconds on a CPU, SD 1.5 is as slow.
-SHORTER = {"audio_stable_audio": {"length": 4.0, "view": 1.5}, "riffusion_loop": {"length": 512.0, "view": 256.0}}
+OPEN, RIFFUSION = "Long audio - Stable Audio Open", "Loop out of pictures - Riffusion"
+CLIP, SEAM_CHECK = "Long audio that follows a clip", "Loop seam check - hear, see and measure"
+LITE_FOCUS = "Long audio in one window - LiteFocus"
+SHORTER = {OPEN: {"length": 4.0, "view": 1.5}, RIFFUSION: {"length": 512.0, "view": 256.0}}
 SAMPLES = {
-    "audio_loop_24s": (16000, 24 * 16000),
-    "audio_long_96s": (16000, 96 * 16000),
-    "audio_from_clip": (16000, 24 * 16000),
-    "audio_stable_audio": (44100, round(4 * 44100 / 2048) * 2048),
-    "riffusion_loop": (44100, 512 * 441),
-    "demo": (16000, 24 * 16000),
-    "audio_safa_plus": (16000, 24 * 16000),
-    "lite_focus": (16000, 512 * 4 * 160),
-    "audio_timeline": (16000, 30 * 16000),
-    "seam_check": (16000, 24 * 16000),
+    WORKFLOW.stem: (16000, 24 * 16000),
+    "App - long sound from a prompt, seconds and loop": (16000, 24 * 16000),
+    "Long audio and loops - AudioLDM 2": (16000, 24 * 16000),
+    CLIP: (16000, 24 * 16000),
+    OPEN: (44100, round(4 * 44100 / 2048) * 2048),
+    RIFFUSION: (44100, 512 * 441),
+    LITE_FOCUS: (16000, 512 * 4 * 160),
+    "Long audio timeline - rain, then bells, then crickets": (16000, 30 * 16000),
+    SEAM_CHECK: (16000, 24 * 16000),
 }
-LOOPS = set(SAMPLES) - {"audio_long_96s", "audio_stable_audio", "lite_focus"}
+LOOPS = set(SAMPLES) - {OPEN, LITE_FOCUS}
 
 
 @pytest.fixture(scope="session")
@@ -56,8 +59,8 @@ def loop_points(path):
     return struct.unpack_from("<2I", data, at + 8 + 36 + 8)
 
 
-def test_every_workflow_is_run_by_a_test():
-    assert set(ALL) == {*SIZES, *SAMPLES, "audio_ace_step"}
+def test_every_workflow_is_run_by_a_test_or_said_not_to_be():
+    assert set(ALL) == {*SIZES, *SAMPLES, *VALIDATED}
 
 
 @pytest.mark.parametrize("name", SAMPLES)
@@ -76,10 +79,25 @@ def test_a_workflow_runs_and_its_sound_has_the_asked_length(equipped, name):
     assert len(pictures) >= 2 and all(np.asarray(picture).std() > 1 for picture in pictures)
 
 
-def test_ace_step_is_refused_only_for_its_missing_checkpoint(server):
-    """Its smallest checkpoint that the host loads has 3.3 billion weights, so here the graph alone is judged."""
+def test_safa_plus_of_the_paper_is_two_widgets_and_a_link_away(equipped):
+    """As the note of the seam check says it: views joined on the mel spectrogram, the swap moved."""
+    prompt = shortened(ui_to_api(load(SEAM_CHECK), equipped.object_info()))
+    (swap,) = (name for name, node in prompt.items() if node["class_type"] == "SaFaSelfLoopSwap")
+    (decode,) = (node for node in prompt.values() if node["class_type"] == "SaFaMelDecode")
+    prompt[swap]["inputs"]["shift"] = 5
+    decode["inputs"].update(join_at="mel", join=[swap, 0])
+    result = equipped.run(prompt)
+    assert result.error is None, result.error
+    (saved,) = equipped.files(result)
+    assert len(soundfile.read(saved)[0]) == 24 * 16000
+
+
+@pytest.mark.parametrize("name", sorted(VALIDATED))
+def test_a_workflow_for_a_large_model_is_refused_only_for_its_missing_files(server, name):
+    workflow = load(name)
+    wanted = [model["name"] for node in workflow["nodes"] for model in node["properties"].get("models", [])]
     with pytest.raises(PromptRefused) as refusal:
-        server.queue(ui_to_api(load("audio_ace_step"), server.object_info()))
-    (node,) = refusal.value.node_errors.values()
-    assert [error["type"] for error in node["errors"]] == ["value_not_in_list"]
-    assert "ace_step_v1_3.5b.safetensors" in str(refusal.value)
+        server.queue(ui_to_api(workflow, server.object_info()))
+    errors = [error for node in refusal.value.node_errors.values() for error in node["errors"]]
+    assert {error["type"] for error in errors} == {"value_not_in_list"}
+    assert sorted(error["extra_info"]["received_value"] for error in errors) == sorted(wanted)

@@ -1,12 +1,13 @@
 """The pictures of the help pages, drawn with the pack's own code, web/docs/<name>.png: all, or those named.
 
-`report`, `mel`, `roll` and `loop` show one real run of workflows/seam_check.json with the pocket model, for which a
+`report`, `mel`, `roll` and `loop` show one real run of the seam check with the pocket model, for which a
 server is started: minutes on a CPU.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -30,13 +31,13 @@ from ...safa_core.sound.mel import RIFFUSION, RIFFUSION_POWER, GriffinLim, hz_to
 from ...safa_core.timeline import Ruler, prompt_weights, read_timeline
 from ...training.sounds import SAMPLE_RATE, SOUNDS
 from .card import DEPTH, decibels
-from .runs import ROOT, ran, start_server, workflow
-from .thumbnails import card_of
+from .runs import ROOT, SEAM_CHECK, ran, start_server, workflow
+from .thumbnails import OWN_SAMPLER, RIVALS, attended, card_of, pulled
 
 OUT = ROOT / "web" / "docs"
 ROWS = 8  # of the small latents in the drawings
 CELL = 14  # pixels
-RUN, SAVED = "seam_check", "SaFaSaveLoop"
+RUN, SAVED = SEAM_CHECK, "SaFaSaveLoop"
 SHOWN = {"report": "SaFaSpectrumReport", "mel": "SaFaMelDecode", "roll": "SaFaRollHalf"}  # by the node that drew it
 AROUND = 0.04  # seconds before and after the loop point
 DARK = {
@@ -126,9 +127,9 @@ def _panels(grids: dict[str, torch.Tensor], words: tuple[str, str], colours: tup
     return image
 
 
-def diagram(name: str) -> Image.Image:
-    """The drawing on a workflow's thumbnail, without the words above and below it."""
-    card = card_of(name).image
+def diagram(name: str, drawing: Callable | None = None) -> Image.Image:
+    """The drawing on a workflow's thumbnail (or `drawing` of its plan), without the words above and below it."""
+    card = card_of(name, drawing=drawing).image
     drawing = card.crop((0, card.height * 105 // 512, card.width, card.height * 460 // 512))
     ground = drawing.getpixel((0, 0))
     edges = ImageChops.difference(drawing, Image.new("RGB", drawing.size, ground)).getbbox()
@@ -208,10 +209,10 @@ def _image(picture: torch.Tensor) -> Image.Image:
 FLAT = {draw.__name__: draw for draw in (plan, plan_loop, timeline, joins, reference, focus)}
 DRAWN = {
     **FLAT,
-    "step": partial(diagram, "panorama_sd"),
-    "patch": partial(diagram, "panorama_from_patch"),
-    "merge": partial(diagram, "rival_merge_attend"),
-    "sync": partial(diagram, "rival_syncdiffusion"),
+    "step": partial(diagram, "Panorama - Stable Diffusion 1.5"),
+    "patch": partial(diagram, OWN_SAMPLER),
+    "merge": partial(diagram, RIVALS, attended),
+    "sync": partial(diagram, RIVALS, pulled),
     "riffusion": riffusion,
 }
 REAL = (*SHOWN, "loop")

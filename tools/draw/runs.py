@@ -22,14 +22,18 @@ from ...training.sounds import SAMPLE_RATE, SOUNDS
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = ROOT / "workflows"
 POCKET, STEPS = ROOT / "models" / "safa-pocket", 25
+DEMO, SEAM_CHECK = "A first loop, no download - seamless rain", "Loop seam check - hear, see and measure"
+CLIP, AUDIOLDM = "Long audio that follows a clip", "Long audio and loops - AudioLDM 2"
+SPHERE = "Panorama 360 seamless - Qwen-Image with a 360 LoRA"
 # by name: what a latent column is (in the planner's unit), and the view that 0 asks for, in columns
 PIXELS, SECONDS = (8, 64), (0.04, 128)
-SCALES = {"audio_stable_audio": (2048 / 44100, 1024), "audio_ace_step": (4096 / 44100, 0)}
-PROMPTS = {  # of the runs, in the pocket model's words; the other runs keep their workflow's
-    "audio_loop_24s": "waves with birds",
-    "audio_long_96s": "wind with distant bells",
-    "audio_from_clip": "a slow drum",
+SCALES = {
+    "Long audio - Stable Audio Open": (2048 / 44100, 1024),
+    "Long audio and loops - Stable Audio 3 small": (4096 / 44100, 1292),
+    "Long music loop - ACE-Step 1.5": (1920 / 48000, 3000),
 }
+VIEWS = {"Panorama - Flux": 128, "Panorama - Z-Image Turbo": 128, "Panorama - Qwen-Image": 166}  # columns
+PROMPTS = {AUDIOLDM: "waves with birds"}  # in the pocket model's words; the other runs keep their workflow's
 
 
 @dataclass(frozen=True)
@@ -47,13 +51,14 @@ def workflow(name: str) -> dict:
 def plan_of(name: str) -> ViewPlan:
     """The views that the workflow's planner makes of its saved numbers."""
     (planner,) = (node for node in workflow(name)["nodes"] if node["type"] == "SaFaSubviewPlanner")
-    length, unit, view, overlap, loop = planner["widgets_values"][:5]
-    scale, own = SCALES.get(name, SECONDS if unit == "seconds" else PIXELS)
+    length, _, view, overlap, loop = planner["widgets_values"][:5]
+    pocket = any(node["type"] == "SaFaAudioModelLoader" for node in workflow(name)["nodes"])
+    scale, own = SCALES.get(name, SECONDS if pocket else (PIXELS[0], VIEWS.get(name, PIXELS[1])))
     return plan_views(round(length / scale), round(view / scale) if view else own, overlap, loop)
 
 
 def a_clip(folder: Path) -> tuple[Path, Spectrogram]:
-    """The recording for audio_from_clip: ten seconds of a synthesised drum."""
+    """The recording that CLIP follows: ten seconds of a synthesised drum."""
     wave, _ = SOUNDS["drum"](np.random.default_rng(3), 10.0)
     soundfile.write(folder / "clip.wav", wave, SAMPLE_RATE)
     return folder / "clip.wav", spectrum_of(folder / "clip.wav")
@@ -88,6 +93,9 @@ def ran(name: str, server):
     prompt = ui_to_api(workflow(name), server.object_info())
     sampler = next(node for node in prompt.values() if "positive" in node["inputs"] and "seed" in node["inputs"])
     sampler["inputs"]["steps"] = STEPS
+    for node in prompt.values():
+        if node["class_type"] == "LoadAudio":  # the workflow leaves the choice to the user
+            node["inputs"]["audio"] = "clip.wav"
     if name in PROMPTS:
         prompt[sampler["inputs"]["positive"][0]]["inputs"]["text"] = PROMPTS[name]
     result = server.run(prompt, timeout=None)
@@ -102,4 +110,4 @@ def ran(name: str, server):
 def sampled(name: str, server) -> Sound:
     (path,) = server.files(ran(name, server))
     clip = server.base / "input" / "clip.wav"
-    return Sound(spectrum_of(path), spectrum_of(clip) if name == "audio_from_clip" else None)
+    return Sound(spectrum_of(path), spectrum_of(clip) if name == CLIP else None)

@@ -8,6 +8,7 @@ not at hand: their cards draw the plan that the saved numbers make, and say "dia
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from contextlib import ExitStack
 
 import numpy as np
@@ -37,7 +38,24 @@ from .card import (
     rgb,
     ring,
 )  # fmt: skip
-from .runs import SCALES, STEPS, Sound, plan_of, sampled, start_server, workflow
+from .runs import (
+    CLIP,
+    DEMO,
+    SCALES,
+    SEAM_CHECK,
+    SPHERE,
+    STEPS,
+    Sound,
+    plan_of,
+    sampled,
+    start_server,
+    workflow,
+)
+
+APP = "App - long sound from a prompt, seconds and loop"
+TIMELINE = "Long audio timeline - rain, then bells, then crickets"
+OWN_SAMPLER = "Panorama - SaFa in front of your own sampler"
+RIVALS = "Panorama by rivals - MultiDiffusion, Merge-Attend, SyncDiffusion"
 
 # --- diagrams ---------------------------------------------------------------------------------------------------------
 
@@ -183,14 +201,6 @@ def heard(card: Card, plan: ViewPlan, pixels: np.ndarray, top: float, height: fl
     return y + height
 
 
-def heard_rows(name: str, card: Card, sound: Sound) -> None:
-    """A long canvas in four rows, like a score."""
-    plan, pixels = plan_of(name), decibels(sound.spectrum)
-    for row in range(4):
-        first, last = plan.length * row / 4, plan.length * (row + 1) / 4
-        heard(card, plan, pixels, 114 + 86 * row, 48, first, last)
-
-
 def heard_clip(name: str, card: Card, sound: Sound) -> None:
     share = sound.clip.seconds / sound.spectrum.seconds
     card.text(LEFT, 110, f"clip, {sound.clip.seconds:.0f} s", 20, FAINT)
@@ -201,17 +211,6 @@ def heard_clip(name: str, card: Card, sound: Sound) -> None:
     card.text(end + 72, 165, "reference of", 20, FAINT, "lm")
     card.text(end + 72, 191, "every view", 20, FAINT, "lm")
     heard(card, plan_of(name), decibels(sound.spectrum), 236, 138)
-
-
-def heard_plus(name: str, card: Card, sound: Sound) -> None:
-    """The sound, and an overlap of 26 columns with the swap moved and not."""
-    y = heard(card, plan_of(name), decibels(sound.spectrum), 116, 138)
-    pair = ViewPlan((0, 12), 38, 50)
-    for k, shift in enumerate((0, 5)):
-        top = y + 14 + 58 * k
-        grid(card, owners(pair, SwapJoin(shift=shift), 3)[:, 5:45], LEFT + 84, top, RIGHT - LEFT - 84, 42)
-        card.text(LEFT, top + 20, f"shift {shift}", 20, INK if shift else FAINT, "lm")
-    card.text(LEFT, y + 126, "an overlap, column by column", 20, FAINT)
 
 
 def heard_focus(name: str, card: Card, sound: Sound) -> None:
@@ -257,35 +256,48 @@ def heard_seam(name: str, card: Card, sound: Sound) -> None:
 
 POCKET_SAID, SD = f"pocket model, {STEPS} steps", "Stable Diffusion 1.5 and 2"
 CARDS = {  # name: (title, subtitle, what it is for, how it is drawn)
-    "panorama_sd": ("Panorama", "3200 x 512 out of 6 views of 640", SD, panorama),
-    "panorama_sd35": ("SD 3.5 panorama", "3200 x 512 out of 6 views of 640", "Stable Diffusion 3.5", panorama),
-    "panorama_360_loop": ("360° panorama", "the right edge meets the left", SD, panorama_ring),
-    "panorama_controlnet": ("ControlNet", "each view gets its own piece", "SD 1.5, ControlNet", hint),
-    "panorama_from_patch": ("Any sampler", "3200 x 512, SaFa as a model patch", "your own workflow", patch),
-    "audio_stable_audio": ("Two minutes", "120 s out of 3 views of 47 s", "Stable Audio Open", long_sound),
-    "audio_ace_step": ("Four-minute loop", "240 s out of 6 views of 60 s", "ACE-Step", sound_ring),
-    "riffusion_loop": ("Riffusion loop", "20 s out of a drawn spectrogram", "Riffusion (SD 1.5)", sound_ring),
-    "rival_multidiffusion": ("MultiDiffusion", "a rival: 21 views, averaged", SD, averaged),
-    "rival_merge_attend": ("Merge-Attend-Diffuse", "a rival: attention over the canvas", SD, attended),
-    "rival_syncdiffusion": ("SyncDiffusion", "a rival: gradients; slow", SD, pulled),
+    "Panorama - Stable Diffusion 1.5": ("Panorama", "3200 x 512 out of 6 views of 640", SD, panorama),
+    "Panorama - Stable Diffusion 3.5": ("SD 3.5 panorama", "3200 x 512 out of 6 views of 640", "SD 3.5", panorama),
+    "Panorama - Flux": ("Flux panorama", "3072 x 1024 out of 4 views of 1024", "Flux.1 dev", panorama),
+    "Panorama - Qwen-Image": ("Qwen-Image panorama", "3840 x 1328, views of 1328", "Qwen-Image 2512", panorama),
+    "Panorama - Z-Image Turbo": ("Z-Image panorama", "3072 x 1024, in 8 steps", "Z-Image Turbo", panorama),
+    "Panorama 360 seamless - Stable Diffusion 1.5": (
+        "360° panorama",
+        "the right edge meets the left",
+        SD,
+        panorama_ring,
+    ),
+    SPHERE: ("360° sphere", "2:1, two views of the whole ring", "Qwen-Image, 360 LoRA", panorama_ring),
+    "Panorama that follows a drawing - ControlNet": ("ControlNet", "each view gets its own piece", "SD 1.5", hint),
+    OWN_SAMPLER: ("Any sampler", "3200 x 512, SaFa as a model patch", "your own workflow", patch),
+    "App - wide panorama from a prompt and a width": ("App: panorama", "prompt and width, no graph", SD, panorama),
+    RIVALS: ("Three rivals", "21 views: mean, attention, gradients", SD, averaged),
+    "Long audio - Stable Audio Open": ("Two minutes", "120 s out of 3 views of 47 s", "Stable Audio Open", long_sound),
+    "Long audio and loops - Stable Audio 3 small": (
+        "Five-minute loop",
+        "300 s out of views of 120 s",
+        "Stable Audio 3 small",
+        sound_ring,
+    ),
+    "Long music loop - ACE-Step 1.5": ("Four-minute loop", "240 s out of views of 120 s", "ACE-Step 1.5", sound_ring),
+    "Loop out of pictures - Riffusion": ("Riffusion loop", "20 s out of a spectrogram", "Riffusion", sound_ring),
 }
-HEARD = {
-    "demo": ("A first loop", "24 s out of 5 s, nothing to download", POCKET_SAID, heard_ring),
-    "audio_loop_24s": ("24-second loop", "3 views of 10 s, a WAV with loop points", POCKET_SAID, heard_ring),
-    "audio_long_96s": ("96 seconds", "12 views of 10 s, row by row", POCKET_SAID, heard_rows),
-    "audio_from_clip": ("Follow a clip", "a loop of 24 s in a clip's character", POCKET_SAID, heard_clip),
-    "audio_safa_plus": ("SaFa+", "joined on the spectrogram", POCKET_SAID, heard_plus),
-    "lite_focus": ("LiteFocus", "20 s in one window, less attention", POCKET_SAID, heard_focus),
-    "audio_timeline": ("Prompt timeline", "30 s, a prompt for every stretch", POCKET_SAID, heard_timeline),
-    "seam_check": ("Seam check", "hear, see and measure the joins", POCKET_SAID, heard_seam),
+HEARD = {  # run in turn by one server, which tells nothing of a plan that it has just made: neighbours differ
+    DEMO: ("A first loop", "24 s out of 5 s, nothing to download", POCKET_SAID, heard_ring),
+    "Long audio and loops - AudioLDM 2": ("24-second loop", "3 views of 10 s, a loop", POCKET_SAID, heard_ring),
+    APP: ("App: sound", "prompt, seconds, loop", POCKET_SAID, heard_ring),
+    "Long audio in one window - LiteFocus": ("LiteFocus", "20 s in one window", POCKET_SAID, heard_focus),
+    CLIP: ("Follow a clip", "a loop of 24 s in a clip's character", POCKET_SAID, heard_clip),
+    TIMELINE: ("Prompt timeline", "30 s, a prompt for every stretch", POCKET_SAID, heard_timeline),
+    SEAM_CHECK: ("Seam check", "hear, see and measure the joins", POCKET_SAID, heard_seam),
 }
 
 
-def card_of(name: str, *sound: Sound) -> Card:
-    """The card, drawn; a real run's also takes its sound."""
+def card_of(name: str, *sound: Sound, drawing: Callable | None = None) -> Card:
+    """The card, drawn (by `drawing`, else as the table says); a real run's also takes its sound."""
     title, subtitle, model, draw = (CARDS | HEARD)[name]
     card = Card(title, subtitle, name in HEARD, model)
-    draw(name, card, *sound)
+    (drawing or draw)(name, card, *sound)
     return card
 
 
