@@ -1,0 +1,1 @@
+"""The table of ComfyUI's own templates, run with SaFa in them."""
