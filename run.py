@@ -37,7 +37,6 @@ PACKAGES = {  # by command: the folder that is run as a program, and what it doe
     "eval": ("evaluation", "the figures in docs"),
     "pages": ("tools.pages", "tables and names out of the nodes' schemas"),
     "draw": ("tools.draw", "the pictures"),
-    "templates": ("tools.templates", "ComfyUI's own templates, run with SaFa in them"),
 }
 HAS_GPU = (
     "import sys, torch; gpu = getattr(torch, 'accelerator', torch.cuda).is_available(); "

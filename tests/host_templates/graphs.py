@@ -146,11 +146,12 @@ def replaced(prompt, stand_ins):
     return prompt
 
 
-def without(prompt, *kinds):
-    """A prompt without nodes of these types; what they would take as `image` goes on in their place."""
+def without(prompt, kinds):
+    """A prompt without nodes of some types: {node type: the input that goes on in their place}."""
     prompt = copy.deepcopy(prompt)
     for name in nodes_of(prompt, *kinds):
-        _reroute(prompt, [name, 0], prompt.pop(name)["inputs"]["image"])
+        node = prompt.pop(name)
+        _reroute(prompt, [name, 0], node["inputs"][kinds[node["class_type"]]])
     return prompt
 
 

@@ -19,6 +19,8 @@ SCALING = (
     "ImageScaleToTotalPixels",
     "ImageScaleToMaxDimension",
 )  # to a megapixel, which is what a test has no time for
+AVERAGING = {"LatentApplyOperationCFG": "model"}  # guidance that reads means of the whole canvas
+NOISY = ("lcm", "euler_ancestral", "dpmpp_3m_sde_gpu")
 OVERLAP = 0.25
 
 
@@ -91,7 +93,7 @@ def outcome(server, template):
     """What a template gives with SaFa in it, and beside the host's own runs."""
     found = template.graph or graphs.template(template.name, server.object_info())
     output = graphs.nodes_of(found, *OUTPUTS)[0]
-    found = graphs.without(graphs.replaced(graphs.only(found, output), template.stand_ins), *SCALING)
+    found = graphs.without(graphs.replaced(graphs.only(found, output), template.stand_ins), SCALING)
     view, unit = template.view, template.unit
     whole = template.prompt(found, 2 * view)
     made = _made(server, template, found)
@@ -99,8 +101,8 @@ def outcome(server, template):
     once = _latent(server, graphs.with_safa(whole, False, view=2 * view, unit=unit))
     separate = None
     if not template.picture:
-        joint = _latent(server, graphs.with_safa(whole, False, view=view, unit=unit, overlap=0.0))
-        separate = _difference(joint, _views(server, template, template.prompt(found, view), joint))
+        joint = graphs.with_safa(_local(whole), False, view=view, unit=unit, overlap=0.0)
+        separate = _separate(server, template, _local(template.prompt(found, view)), _latent(server, joint))
     return Outcome(*made, _difference(once, own), separate)
 
 
@@ -123,14 +125,23 @@ def _made(server, template, found):
     return (round(sound.duration, 1),), (round(length, 1),)
 
 
-def _views(server, template, prompt, joint):
-    """The host's own runs of each view, side by side."""
+def _local(prompt):
+    """A prompt without what a run of a part has no share of: noise that samplers draw on their way, and means."""
+    prompt = graphs.without(prompt, AVERAGING)
+    for node in prompt.values():
+        if node["inputs"].get("sampler_name") in NOISY:
+            node["inputs"]["sampler_name"] = "euler"
+    return prompt
+
+
+def _separate(server, template, prompt, joint):
+    """The difference of a joint latent to the host's own runs of each view, side by side."""
     canvas = joint.shape[template.axis]
     views = []
     for start in (0, canvas // 2):
         noised = graphs.with_noise_of(prompt, canvas=canvas, start=start, axis=template.axis)
         views.append(_latent(server, noised))
-    return torch.cat(views, template.axis)
+    return _difference(joint, torch.cat(views, template.axis))
 
 
 def _files(server, prompt):

@@ -2,12 +2,15 @@
 
 import pytest
 import safetensors.torch
+from comfyui_workflow_templates import iter_templates
 
 from safa_pack.tests.host_templates.first_run import FAMILIES, prompt_of
+from safa_pack.tests.host_templates.graphs import is_link, template
 from safa_pack.tests.host_templates.listed import TEMPLATES
 from safa_pack.tests.host_templates.runs import TemplateServer, outcome
 
 pytestmark = pytest.mark.server
+NO_WORKFLOWS = ("index", "fuse_options")  # lists for the page, in the same folder
 QUICK = [template for template in TEMPLATES if not template.slow]
 
 
@@ -19,9 +22,9 @@ def server(comfyui, tmp_path_factory):
         yield running
 
 
-@pytest.mark.parametrize("template", QUICK, ids=lambda template: template.name)
-def test_a_template_of_the_host_gives_the_planned_size_and_the_hosts_own_views(server, template):
-    made = outcome(server, template)
+@pytest.mark.parametrize("listed", QUICK, ids=lambda listed: listed.name)
+def test_a_template_of_the_host_gives_the_planned_size_and_the_hosts_own_views(server, listed):
+    made = outcome(server, listed)
     assert made.size == made.expected
     assert made.one_view == 0
     assert made.separate is None or made.separate < 1e-4
@@ -45,3 +48,18 @@ def test_a_first_run_with_nothing_typed_is_right(server, family, told, shape):
     assert latent.shape == (1, *shape)
     assert latent.isfinite().all() and latent.std() > 0.01
     assert any(told in text for _, text in result.texts)
+
+
+def test_every_template_that_needs_no_service_becomes_a_prompt_without_loose_ends(server):
+    known, prompts = server.object_info(), 0
+    for name in (entry.template_id for entry in iter_templates()):
+        if name.startswith(NO_WORKFLOWS):
+            continue
+        try:
+            prompt = template(name, known)
+        except ValueError:  # a node of a paid service, or of another pack
+            continue
+        prompts += 1
+        linked = {value[0] for node in prompt.values() for value in node["inputs"].values() if is_link(value)}
+        assert linked <= set(prompt), name
+    assert prompts > 200

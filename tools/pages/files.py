@@ -12,14 +12,14 @@ from .tables import CHINESE, ENGLISH, Words, english_names, inputs_table, nodes_
 COMMAND = "python run.py pages"
 
 
-def marks(part: str, command: str = COMMAND) -> tuple[str, str]:
-    """The lines around a part that a command generates."""
-    return f"<!-- {part}: {command} -->", f"<!-- end of {part} -->"
+def marks(part: str) -> tuple[str, str]:
+    """The lines around a generated part."""
+    return f"<!-- {part}: {COMMAND} -->", f"<!-- end of {part} -->"
 
 
-def put(text: str, part: str, generated: str, command: str = COMMAND) -> str:
+def put(text: str, part: str, generated: str) -> str:
     """`text` with `generated` between the marks of a part; ValueError where it has none."""
-    begin, end = marks(part, command)
+    begin, end = marks(part)
     before, mark, rest = text.partition(begin)
     _, closing, after = rest.partition(end)
     if not mark or not closing:

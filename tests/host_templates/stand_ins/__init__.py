@@ -46,7 +46,7 @@ class Texts:
         if self.kind == "HiDream":
             values["conditioning_llama3"] = torch.randn(1, 2, TOKENS, self.width, generator=generator)
         if self.kind == "OmniGen2":
-            values["attention_mask"] = torch.ones(1, TOKENS)
+            values["attention_mask"] = torch.ones(1, TOKENS, dtype=torch.long)
         if self.kind == "ACE-Step 1.0":
             values["conditioning_lyrics"] = torch.randint(1, 6000, (1, TOKENS), generator=generator)
         if self.kind == "ACE-Step 1.5":

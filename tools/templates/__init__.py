@@ -1,1 +1,0 @@
-"""The table of ComfyUI's own templates, run with SaFa in them."""
