@@ -236,13 +236,6 @@ SAME_S = {
 }
 
 
-def ace_step15(path):
-    """ACE-Step 1.5; for UNETLoader."""
-    sizes = {"hidden_size": 128, "intermediate_size": 64, "num_heads": 8, "num_dit_layers": 1}
-    encoder = {"encoder_hidden_size": 128, "encoder_num_heads": 8, "encoder_intermediate_size": 64}
-    return model("ACEStep15", audio_model="ace1.5", **sizes, **encoder)(path)
-
-
 def ace_step15_vae(path):
     """The decoder of ACE-Step 1.5's VAE (84 M weights); for VAELoader."""
     return save(path, _decoder(comfy.ldm.audio.autoencoder.AudioOobleckVAE, strides=[2, 4, 4, 6, 10]))

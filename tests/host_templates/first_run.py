@@ -17,30 +17,21 @@ def network(prompt, name):
     return add(prompt, "UNETLoader", unet_name=name, weight_dtype="default")
 
 
-# By family: how its file is loaded, the file and what writes it, the width of its texts and what else they bring.
+def stand_in(prompt, name):
+    return add(prompt, "StandInModel", family=name)
+
+
+# By family: how it is loaded and its name there, the width of its texts, what else they bring.
 FAMILIES = {
-    "SD1.5": (
-        checkpoint,
-        "checkpoints/v1-5-pruned-emaonly-fp16.safetensors",
-        tiny_checkpoints.sd15_checkpoint,
-        768,
-        "",
-    ),
-    "Qwen-Image": (network, "diffusion_models/qwen_image_fp8_e4m3fn.safetensors", qwen_image, 3584, ""),
-    "Stable Audio 3 small": (
-        checkpoint,
-        "checkpoints/stable_audio_3_medium.safetensors",
-        tiny_files.stable_audio3,
-        768,
-        "",
-    ),
-    "ACE-Step 1.5": (
-        network,
-        "diffusion_models/acestep_v1.5_turbo.safetensors",
-        tiny_files.ace_step15,
-        1024,
-        "ACE-Step 1.5",
-    ),
+    "SD1.5": (checkpoint, "v1-5-pruned-emaonly-fp16.safetensors", 768, ""),
+    "Qwen-Image": (network, "qwen_image_fp8_e4m3fn.safetensors", 3584, ""),
+    "Stable Audio 3 small": (checkpoint, "stable_audio_3_medium.safetensors", 768, ""),
+    "ACE-Step 1.5": (stand_in, "ACE-Step 1.5", 32, "ACE-Step 1.5"),
+}
+FILES = {
+    "checkpoints/v1-5-pruned-emaonly-fp16.safetensors": tiny_checkpoints.sd15_checkpoint,
+    "diffusion_models/qwen_image_fp8_e4m3fn.safetensors": qwen_image,
+    "checkpoints/stable_audio_3_medium.safetensors": tiny_files.stable_audio3,
 }
 
 
@@ -59,9 +50,9 @@ def defaults(info):
 
 def prompt_of(family, object_info):
     """Loader, Subview Planner and SaFa Sampler as they are, but for one step; the latent is saved."""
-    load, file, _, width, kind = FAMILIES[family]
+    load, name, width, kind = FAMILIES[family]
     prompt = {}
-    model = load(prompt, file.partition("/")[2])
+    model = load(prompt, name)
     text = add(prompt, "StandInTexts", width=width, pooled=768, kind=kind)
     positive = add(prompt, "CLIPTextEncode", clip=text, text="rain")
     planner = add(prompt, "SaFaSubviewPlanner", **defaults(object_info["SaFaSubviewPlanner"]), model=model)

@@ -47,14 +47,14 @@ SOUND = [
     Template(
         "audio_ace_step_1_5_split",
         "ACE-Step 1.5",
+        {"vae/ace_1.5_vae.safetensors": tiny_files.ace_step15_vae},
         {
-            "diffusion_models/acestep_v1.5_turbo.safetensors": tiny_files.ace_step15,
-            "vae/ace_1.5_vae.safetensors": tiny_files.ace_step15_vae,
+            "UNETLoader": ("StandInModel", {"family": "ACE-Step 1.5"}),
+            **texts("DualCLIPLoader", width=32, pooled=0, kind="ACE-Step 1.5"),
         },
-        texts("DualCLIPLoader", width=1024, pooled=0, kind="ACE-Step 1.5"),
         sizes=("EmptyAceStep1.5LatentAudio",),
         unit="seconds",
-        view=seconds(32, 1 / 25),
+        view=seconds(26, 1 / 25),
         scale=1 / 25,
     ),
 ]

@@ -249,6 +249,21 @@ PICTURES = [
         picture=True,
     ),
     Template(
+        "image_hidream_o1",
+        "HiDream-O1",
+        {},
+        {
+            "CheckpointLoaderSimple": {
+                0: ("StandInModel", {"family": "HiDream-O1"}),
+                1: texts("", width=64, pooled=0, kind="HiDream-O1")[""],
+                2: ("VAELoader", {"vae_name": "pixel_space"}),
+            }
+        },
+        mix="smoothed patches",
+        sizes=("EmptyHiDreamO1LatentImage",),
+        scale=1,
+    ),
+    Template(
         "(HunyuanImage 2.1: no template, the host's nodes)",
         "HunyuanImage",
         {"diffusion_models/hunyuan.safetensors": tiny_files.hunyuan_image},

@@ -14,13 +14,10 @@ from safa_pack.tests.server import ComfyServer
 
 STAND_INS = "stand_ins"
 OUTPUTS = ("SaveImage", "SaveImageAdvanced", "SaveAudioMP3")
-SCALING = (
-    "FluxKontextImageScale",
-    "ImageScaleToTotalPixels",
-    "ImageScaleToMaxDimension",
-)  # to a megapixel, which is what a test has no time for
+# to a megapixel, which is what a test has no time for
+SCALING = dict.fromkeys(("FluxKontextImageScale", "ImageScaleToTotalPixels", "ImageScaleToMaxDimension"), "image")
 AVERAGING = {"LatentApplyOperationCFG": "model"}  # guidance that reads means of the whole canvas
-NOISY = ("lcm", "euler_ancestral", "dpmpp_3m_sde_gpu")
+NOISY = ("lcm", "euler_ancestral", "dpmpp_2m_sde_gpu", "dpmpp_3m_sde_gpu")
 OVERLAP = 0.25
 
 

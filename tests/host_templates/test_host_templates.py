@@ -4,7 +4,7 @@ import pytest
 import safetensors.torch
 from comfyui_workflow_templates import iter_templates
 
-from safa_pack.tests.host_templates.first_run import FAMILIES, prompt_of
+from safa_pack.tests.host_templates.first_run import FILES, prompt_of
 from safa_pack.tests.host_templates.graphs import is_link, template
 from safa_pack.tests.host_templates.listed import TEMPLATES
 from safa_pack.tests.host_templates.runs import TemplateServer, outcome
@@ -17,8 +17,7 @@ QUICK = [template for template in TEMPLATES if not template.slow]
 @pytest.fixture(scope="module")
 def server(comfyui, tmp_path_factory):
     """One server with the tiny files of all templates."""
-    more = {name: write for _, name, write, *_ in FAMILIES.values()}
-    with TemplateServer(comfyui, tmp_path_factory.mktemp("templates"), QUICK, more) as running:
+    with TemplateServer(comfyui, tmp_path_factory.mktemp("templates"), QUICK, FILES) as running:
         yield running
 
 
@@ -36,8 +35,8 @@ def test_a_template_of_the_host_gives_the_planned_size_and_the_hosts_own_views(s
     [
         ("SD1.5", "6 views of 512 px", (4, 64, 6 * 64 - 5 * 13)),
         ("Qwen-Image", "6 views of 1328 px", (16, 1, 166, 6 * 166 - 5 * 34)),
-        ("Stable Audio 3 small", "3 views of 120.0 s", (256, 3 * 1292 - 2 * 259)),
-        ("ACE-Step 1.5", "3 views of 120.0 s", (64, 3 * 3000 - 2 * 600)),
+        ("Stable Audio 3 small", "3 views of 120 s", (256, 3 * 1292 - 2 * 259)),
+        ("ACE-Step 1.5", "3 views of 120 s", (64, 3 * 3000 - 2 * 600)),
     ],
 )
 def test_a_first_run_with_nothing_typed_is_right(server, family, told, shape):

@@ -8,6 +8,7 @@ import torch
 
 import comfy.patcher_extension
 import comfy.sample
+from comfy.text_encoders.hidream_o1 import BOI_TOKEN_ID, TMS_TOKEN_ID
 
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.append(str(ROOT))
@@ -45,6 +46,9 @@ class Texts:
             values["pooled_output"] = torch.randn(1, self.pooled, generator=generator)
         if self.kind == "HiDream":
             values["conditioning_llama3"] = torch.randn(1, 2, TOKENS, self.width, generator=generator)
+        if self.kind == "HiDream-O1":
+            words = torch.randint(1, 1000, (1, TOKENS), generator=generator)
+            values["text_input_ids"] = torch.cat([words, torch.tensor([[BOI_TOKEN_ID, TMS_TOKEN_ID]])], 1)
         if self.kind == "OmniGen2":
             values["attention_mask"] = torch.ones(1, TOKENS, dtype=torch.long)
         if self.kind == "ACE-Step 1.0":
@@ -57,7 +61,7 @@ class Texts:
 class StandInTexts:
     @classmethod
     def INPUT_TYPES(cls):
-        kinds = ["", "HiDream", "OmniGen2", "ACE-Step 1.0", "ACE-Step 1.5"]
+        kinds = ["", "HiDream", "HiDream-O1", "OmniGen2", "ACE-Step 1.0", "ACE-Step 1.5"]
         return {"required": {"width": ("INT", {"max": 8192}), "pooled": ("INT", {"max": 8192}), "kind": (kinds,)}}
 
     RETURN_TYPES, FUNCTION, CATEGORY = ("CLIP",), "load", "tests"

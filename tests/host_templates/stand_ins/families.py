@@ -59,11 +59,22 @@ OMNIGEN2 = {
     "text_feat_dim": WIDTH,
     "timestep_scale": 1000.0,
 }
+HIDREAM_O1 = {
+    "image_model": "hidream_o1",
+    "text_config_overrides": {
+        "hidden_size": 128,
+        "intermediate_size": 128,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 1,
+        "num_key_value_heads": 1,
+    },
+    "vision_config_overrides": {"hidden_size": 32, "num_heads": 2, "intermediate_size": 32, "depth": 1},
+}
 
 
 @built_once
 def _made(family):
-    configs = {"Chroma": CHROMA, "HiDream": HIDREAM, "Omnigen2": OMNIGEN2}
+    configs = {"Chroma": CHROMA, "HiDream": HIDREAM, "HiDreamO1": HIDREAM_O1, "Omnigen2": OMNIGEN2}
     return tiny_families.make(family, configs[family])
 
 
@@ -71,7 +82,9 @@ MODELS = {
     "Qwen-Image": tiny_families.qwen_image,
     "Z-Image": tiny_families.z_image,
     "ACE-Step 1.0": tiny_models.ace_step,
+    "ACE-Step 1.5": tiny_models.ace_step15,
     "Chroma": lambda: _made("Chroma").clone(),
     "HiDream": lambda: _made("HiDream").clone(),
+    "HiDream-O1": lambda: _made("HiDreamO1").clone(),
     "OmniGen2": lambda: _made("Omnigen2").clone(),
 }
