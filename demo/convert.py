@@ -1,19 +1,18 @@
 """Workflows as the web page saves them (UI format), and the prompts (API format) that it would send for them."""
 
+from .subgraphs import BYPASSED, MUTED, flatten
+
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COLOR"}
 DYNAMIC = "COMFY_DYNAMICCOMBO_V3"
 NOT_SENT = {"Note", "MarkdownNote", "Reroute", "PrimitiveNode"}
-MUTED, BYPASSED = 2, 4
 
 
 def ui_to_api(workflow: dict, object_info: dict) -> dict:
-    """The API prompt that the web page would send for a workflow saved in UI format (without subgraphs).
+    """The API prompt that the web page would send for a workflow saved in UI format.
 
     object_info: the server's answer of that name, nodes by type. Raises ValueError for a node it lacks.
     """
-    if workflow.get("definitions", {}).get("subgraphs"):
-        raise ValueError("Expected a workflow without subgraphs.")
-    graph = _Graph(workflow)
+    graph = _Graph(flatten(workflow))
     prompt = {}
     for node in graph.nodes.values():
         if node["type"] in NOT_SENT or node.get("mode", 0) in (MUTED, BYPASSED):
@@ -22,6 +21,8 @@ def ui_to_api(workflow: dict, object_info: dict) -> dict:
             raise ValueError(f"Expected a node that the server has, got {node['type']} (node {node['id']}).")
         inputs = {name: value for name, value, _ in _widgets(node, object_info[node["type"]])}
         for socket in node.get("inputs", []):
+            if "value" in socket:
+                inputs[socket["name"]] = socket["value"]
             if socket.get("link") is not None:
                 inputs.pop(socket["name"], None)
                 source = graph.source(socket["link"])
@@ -44,11 +45,7 @@ class _Graph:
 
     def __init__(self, workflow):
         self.nodes = {node["id"]: node for node in workflow["nodes"]}
-        self.origins = {}
-        for link in workflow["links"]:
-            if isinstance(link, dict):
-                link = [link["id"], link["origin_id"], link["origin_slot"]]
-            self.origins[link[0]] = (link[1], link[2])
+        self.origins = {link: (node, slot) for link, node, slot in workflow["links"]}
 
     def source(self, link):
         """What the prompt holds for a link; None if it comes from a muted or open end."""

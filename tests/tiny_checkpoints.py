@@ -39,42 +39,42 @@ VAE_DECODER = VAE_ENCODER | {"ch": 32}  # one channel per group of its GroupNorm
 def sd15_checkpoint(path):
     """SD1.5 in one file: UNet, VAE, CLIP-L; for CheckpointLoaderSimple."""
     unet = tiny_models.unet_state_dict(tiny_models.SD15_UNET, seed=15)
-    return _save(
+    return save(
         path,
-        _prefixed("model.diffusion_model.", unet)
-        | _prefixed("first_stage_model.", _vae(4))
-        | _prefixed("cond_stage_model.transformer.", _clip_l()),
+        prefixed("model.diffusion_model.", unet)
+        | prefixed("first_stage_model.", _vae(4))
+        | prefixed("cond_stage_model.transformer.", _clip_l()),
     )
 
 
 def sd35_checkpoint(path):
     """SD3.5 in one file: MMDiT, 16-channel VAE, and of its text encoders CLIP-L; for CheckpointLoaderSimple."""
-    return _save(
+    return save(
         path,
-        _prefixed("model.diffusion_model.", tiny_models.sd3_state_dict())
-        | _prefixed("first_stage_model.", _vae(16))
-        | _prefixed("text_encoders.clip_l.transformer.", _clip_l()),
+        prefixed("model.diffusion_model.", tiny_models.sd3_state_dict())
+        | prefixed("first_stage_model.", _vae(16))
+        | prefixed("text_encoders.clip_l.transformer.", _clip_l()),
     )
 
 
 def sd15_controlnet(path):
     """A ControlNet for `sd15_checkpoint`; for ControlNetLoader."""
-    return _save(path, tiny_models.controlnet_state_dict())
+    return save(path, tiny_models.controlnet_state_dict())
 
 
 def sd15_lora(path):
     """A LoRA for `sd15_checkpoint`; for LoraLoader and LoraLoaderModelOnly."""
-    return _save(path, tiny_models.lora_sd15())
+    return save(path, tiny_models.lora_sd15())
 
 
 def sd_vae(path, channels=4):
     """The VAE of `sd15_checkpoint` (4 channels) or `sd35_checkpoint` (16) alone; for VAELoader."""
-    return _save(path, _vae(channels))
+    return save(path, _vae(channels))
 
 
 def clip_l(path):
     """CLIP-L alone; for CLIPLoader."""
-    return _save(path, _clip_l())
+    return save(path, _clip_l())
 
 
 @lru_cache
@@ -113,25 +113,25 @@ def stable_audio_checkpoint(path):
         else torch.randn(value.shape, generator=generator) * 0.02
         for name, value in vae.state_dict().items()
     }
-    return _save(path, tiny_models.stable_audio_state_dict() | _prefixed("pretransform.model.", weights))
+    return save(path, tiny_models.stable_audio_state_dict() | prefixed("pretransform.model.", weights))
 
 
 def t5_base(path):
     """T5 base alone (219 MB), the text encoder of Stable Audio Open; for CLIPLoader."""
     config = json.loads(Path(comfy.text_encoders.sa_t5.__file__).with_name("t5_config_base.json").read_text())
     t5 = comfy.text_encoders.t5.T5(config, torch.float32, "cpu", comfy.ops.disable_weight_init)
-    return _save(path, tiny_models.randomise(t5, seed=95).state_dict())
+    return save(path, tiny_models.randomise(t5, seed=95).state_dict())
 
 
 def _half(state_dict):
     return {name: value.half().contiguous() for name, value in state_dict.items()}
 
 
-def _prefixed(prefix, state_dict):
+def prefixed(prefix, state_dict):
     return {prefix + name: value for name, value in state_dict.items()}
 
 
-def _save(path, state_dict):
+def save(path, state_dict):
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     safetensors.torch.save_file(_half(state_dict), path)
