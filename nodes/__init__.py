@@ -7,6 +7,7 @@ from .decode.loop_decode import SaFaLoopDecode
 from .decode.mel_decode import SaFaMelDecode
 from .decode.riffusion_decode import SaFaRiffusionDecode
 from .decode.save_loop import SaFaSaveLoop
+from .joint.file_facts import add_route
 from .joint.operators import SaFaOverlapAverage, SaFaReferenceSwap, SaFaSelfLoopSwap
 from .joint.planner import SaFaSubviewPlanner
 from .joint.prompt_timeline import SaFaPromptTimeline
@@ -41,6 +42,9 @@ NODES = [
 
 
 class SaFaExtension(ComfyExtension):
+    async def on_load(self) -> None:
+        add_route()
+
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return NODES
 

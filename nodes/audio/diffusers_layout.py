@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from diffusers import AutoencoderKL
 from diffusers.pipelines.audioldm2 import AudioLDM2ProjectionModel
 from transformers import ClapTextModelWithProjection, GPT2Model, SpeechT5HifiGan, T5EncoderModel
 
 from .model_folder import ModelFolder
-from .parts import AudioParts, Mel
+from .parts import AudioParts
+from .shapes import read_mel
 from .text import ClapText, GeneratedText, T5Text, TextTokenizer
 from .unet import AudioLDM2UNet, PromptUNet
-
-MEL_CONFIG = "mel_config.json"  # our own, for a model without vocoder: the fields of Mel
 
 
 class ClapPrompt(ClapTextModelWithProjection):
@@ -42,7 +39,8 @@ def diffusers_parts(folder: ModelFolder) -> AudioParts:
             f"the UNet of {folder.name} has {unet.config.in_channels} channels, but its VAE makes "
             f"{vae.config.latent_channels}; they are of two models."
         )
-    return AudioParts(folder.name, unet, text, tokenizer, vae, vocoder, scheduler, _mel(folder, vocoder))
+    mel = read_mel(folder.path, None if vocoder is None else vocoder.config)
+    return AudioParts(folder.name, unet, text, tokenizer, vae, vocoder, scheduler, mel)
 
 
 def _unet(folder: ModelFolder) -> torch.nn.Module:
@@ -82,23 +80,3 @@ def _generated_text(folder: ModelFolder) -> tuple[torch.nn.Module, TextTokenizer
         folder.json("language_model/config.json").get("max_new_tokens", 8),
     )
     return text, tokenizer
-
-
-def _mel(folder: ModelFolder, vocoder: SpeechT5HifiGan | None) -> Mel:
-    """From mel_config.json where there is one, else from the vocoder, else AudioLDM's."""
-    fields = folder.json(MEL_CONFIG) if folder.has(MEL_CONFIG) else {}
-    unknown = fields.keys() - Mel.__dataclass_fields__.keys()
-    if unknown:
-        raise ValueError(f"{folder.name}/{MEL_CONFIG} has unknown fields {sorted(unknown)}.")
-    if fields.get("log", "ln") not in ("ln", "log10"):
-        raise ValueError(f'{folder.name}/{MEL_CONFIG} expects log "ln" or "log10", got {fields["log"]!r}.')
-    if vocoder is not None:
-        rate = vocoder.config.sampling_rate
-        fields = {
-            "fmax": rate / 2,
-            **fields,
-            "sampling_rate": rate,
-            "hop_length": math.prod(vocoder.config.upsample_rates),
-            "n_mels": vocoder.config.model_in_dim,
-        }
-    return Mel(**fields)

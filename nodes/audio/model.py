@@ -15,15 +15,14 @@ from comfy.supported_models_base import BASE
 
 from .folder import NAME
 from .host_ops import use_host_ops
-from .latent import AudioLatent
 from .parts import AudioParts
+from .shapes import audio_latent
 from .text import GENERATED
 from .unet import AudioLDM2UNet, PromptUNet
 
 # diffusers' beta_schedule -> the host's name of the same curve
 CURVES = {"scaled_linear": "linear", "linear": "sqrt_linear"}
 KINDS = {"epsilon": comfy.model_base.ModelType.EPS, "v_prediction": comfy.model_base.ModelType.V_PREDICTION}
-TRAINED_COLUMNS = 256  # 10.24 s: what every published checkpoint of these families was trained on
 
 
 class AudioConfig(BASE):
@@ -124,30 +123,13 @@ def sampling_settings(scheduler: dict[str, Any], name: str) -> tuple[dict[str, A
     return settings, KINDS[prediction]
 
 
-def latent_format(parts: AudioParts) -> AudioLatent:
-    """The shape and scale of the latents that a model denoises."""
-    mel = parts.mel
-    frames_per_column = 2 ** (len(parts.vae.config.block_out_channels) - 1)
-    rows = mel.n_mels // frames_per_column
-    size = parts.unet.config.sample_size
-    # A single number is what AudioLDM's pipeline makes by default (5.12 s), and Tango's [32, 2] is of another UNet.
-    known = not isinstance(size, int) and size is not None and size[1] == rows
-    return AudioLatent(
-        parts.unet.config.in_channels,
-        rows,
-        mel.sampling_rate / (mel.hop_length * frames_per_column),
-        size[0] if known else TRAINED_COLUMNS,
-        parts.vae.config.scaling_factor,
-    )
-
-
 def host_model(parts: AudioParts) -> comfy.model_patcher.ModelPatcher:
     """The host's MODEL of a UNet; weights in the type the host chooses for this device."""
     device = comfy.model_management.get_torch_device()
     parameters = sum(p.numel() for p in parts.unet.parameters())
     dtype = comfy.model_management.unet_dtype(device, parameters, AudioConfig.supported_inference_dtypes)
     config = AudioConfig({**AudioConfig.unet_config, "in_channels": parts.unet.config.in_channels})
-    config.latent_format = latent_format(parts)
+    config.latent_format = audio_latent(parts.unet.config, parts.vae.config, parts.mel)
     config.sampling_settings, kind = sampling_settings(parts.scheduler, parts.name)
     config.set_inference_dtype(
         dtype, comfy.model_management.unet_manual_cast(dtype, device, AudioConfig.supported_inference_dtypes)

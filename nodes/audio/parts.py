@@ -9,23 +9,8 @@ import torch
 from diffusers import AutoencoderKL
 from transformers import SpeechT5HifiGan
 
+from .shapes import Mel
 from .text import TextTokenizer
-
-
-@dataclass(frozen=True)
-class Mel:
-    """The log-mel spectrogram between VAE and vocoder. sampling_rate, fmin, fmax in Hz; hop_length, n_fft in samples.
-
-    Defaults are AudioLDM's. log: "ln" or "log10", of magnitudes clamped at 1e-5. Slaney filters, Slaney norm.
-    """
-
-    sampling_rate: int = 16000
-    hop_length: int = 160
-    n_fft: int = 1024
-    n_mels: int = 64
-    fmin: float = 0.0
-    fmax: float = 8000.0
-    log: str = "ln"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ the positive one's length before GPT-2, which moves the negative's positions; th
 from __future__ import annotations
 
 import logging
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -18,7 +17,6 @@ from transformers import PreTrainedTokenizerBase
 import comfy.model_management
 import comfy.sd
 from comfy.supported_models_base import ClipTarget
-from comfy_execution.utils import get_executing_context
 
 from ..node_text import show_text
 from .folder import NAME
@@ -83,9 +81,7 @@ class TextTokenizer:
         """Show a sentence on the node that encodes the prompt, which is one of the host's, and in the log."""
         if not sentence:
             return
-        running = get_executing_context()
-        if running is not None:
-            show_text(SimpleNamespace(unique_id=running.node_id), sentence)
+        show_text(sentence)
         logging.warning(f"{NAME}: {sentence}")
 
     def decode(self, token_ids: list[int], skip_special_tokens: bool = True) -> str:

@@ -15,7 +15,7 @@ from ...safa_core.sound.circular import circular, crop_ring, pad_ring, wrap_obst
 from ..canvas import Canvas
 from ..errors import named
 from ..mel_vae import check_latent, check_vae
-from ..node_text import show_text
+from ..node_text import show_text, text_output
 from ..sockets import CATEGORY, SaFaPlan
 
 NAME = "Loop VAE Decode"
@@ -131,7 +131,7 @@ class SaFaLoopDecode(io.ComfyNode):
                 SaFaPlan.Input("plan", tooltip="The plan of the canvas: it knows the long axis and whether it loops."),
             ],
             outputs=[io.Image.Output("image", tooltip="The picture, as many pixels as the plan asked for.")],
-            hidden=[io.Hidden.unique_id],
+            has_intermediate_output=True,  # what it says is shown again when its result comes from the cache
         )
 
     @classmethod
@@ -149,5 +149,10 @@ class SaFaLoopDecode(io.ComfyNode):
             text = "the plan has no loop: decoded as VAE Decode does"
         if picture.ndim == 5:
             picture = picture.reshape(-1, *picture.shape[-3:])
-        show_text(cls.hidden, text)
-        return io.NodeOutput(picture, ui=ui.PreviewText(text))
+        show_text(text)
+        ring = {
+            "images": ui.PreviewImage(picture, cls=cls).as_dict()["images"],
+            "axis": "width" if canvas.axis_in(samples) == samples.ndim - 1 else "height",
+            "loop": canvas.plan.loop,
+        }
+        return io.NodeOutput(picture, ui={**text_output(text), "safa_ring": [ring]})

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 
 from ...safa_core import Join, SwapJoin
 from ..canvas import Canvas, check_single
@@ -163,7 +163,7 @@ class SaFaMelDecode(io.ComfyNode):
                     tooltip="Its spectrogram: time in seconds, frequency in Hz, level in dB.",
                 ),
             ],
-            hidden=[io.Hidden.unique_id],
+            has_intermediate_output=True,  # what it says is shown again when its result comes from the cache
         )
 
     @classmethod
@@ -197,4 +197,10 @@ class SaFaMelDecode(io.ComfyNode):
         column = 0.0 if views is None else sound.shape[-1] / rate / views.length
         picture = torch.cat([spectrogram_picture(spectrum, title, views, column) for spectrum in spectra])
         text = "\n".join([title, *lines])  # the page breaks long lines within words
-        return io.NodeOutput({"waveform": sound, "sample_rate": rate}, picture, ui=show_preview(cls, picture, text))
+        audio = {"waveform": sound, "sample_rate": rate}
+        if canvas is not None:
+            audio["loop"] = loop  # Save Loop writes no loop points for a sound that is known to be none
+        # by a name of the pack's own: the host plays `audio` on nodes with a player of its own alone
+        preview = show_preview(cls, picture, text)
+        preview["safa_audio"] = ui.PreviewAudio(audio, cls=cls).as_dict()["audio"]
+        return io.NodeOutput(audio, picture, ui=preview)

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 
 from ...safa_core.sound.mel import RIFFUSION, GriffinLim, riffusion_mel
 from ..errors import named
-from ..node_text import show_text
+from ..node_text import show_text, text_output
 from ..sockets import CATEGORY
 
 NAME = "Riffusion Decode"
@@ -67,7 +67,7 @@ class SaFaRiffusionDecode(io.ComfyNode):
                 ),
             ],
             outputs=[io.Audio.Output(display_name="audio", tooltip="44.1 kHz, 441 samples for each pixel column.")],
-            hidden=[io.Hidden.unique_id],
+            has_intermediate_output=True,  # what it says is shown again when its result comes from the cache
         )
 
     @classmethod
@@ -81,5 +81,6 @@ class SaFaRiffusionDecode(io.ComfyNode):
             text += ", loop"
         if (sound.abs().amax(dim=(1, 2)) == 0).any():
             text += "; warning: silence, the picture is white"
-        show_text(cls.hidden, text)
-        return io.NodeOutput({"waveform": sound, "sample_rate": rate})
+        show_text(text)
+        audio = {"waveform": sound, "sample_rate": rate, "loop": loop}
+        return io.NodeOutput(audio, ui=text_output(text))

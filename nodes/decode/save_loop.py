@@ -16,13 +16,15 @@ import folder_paths
 from comfy.cli_args import args
 from comfy_api.latest import io, ui
 
+from ...safa_core.measures.seam import sound_seam
 from ...safa_core.sound.riff import LARGEST, append_chunks, info_chunk, smpl_chunk
 from ..errors import named
-from ..node_text import show_text
+from ..node_text import show_text, text_output
 from ..sockets import CATEGORY
 
 NAME = "Save Loop (WAV)"
 FORMATS = {"16-bit": ("PCM_16", 2), "24-bit": ("PCM_24", 3), "float": ("FLOAT", 4)}  # soundfile's name, bytes
+CLEAR_SEAM = 2.0  # twice the change that there is beside it
 BLOCK = 2**18  # samples per channel that are converted together
 
 
@@ -86,8 +88,8 @@ def quantise(samples: np.ndarray, format: str) -> tuple[np.ndarray, int]:
 def metadata(hidden: Any) -> list[bytes]:
     """The prompt and workflow as the comment of the file, one JSON object; none with --disable-metadata.
 
-    The host's page reads workflows back from FLAC, MP3, Ogg and others, but from no chunk of a WAV file; the comment
-    is what tag editors and ffprobe show.
+    The host's page reads workflows back from FLAC, MP3, Ogg and others; from a WAV the pack's own extension of the page
+    does. The comment is also what tag editors and ffprobe show.
     """
     if args.disable_metadata or hidden is None:
         return []
@@ -156,6 +158,29 @@ def describe_clipping(clipped: list[int], waveform: torch.Tensor) -> str:
     )
 
 
+def loop_points(loop: bool, audio: dict) -> tuple[bool, str]:
+    """Whether loop points are written, and what the node says about it.
+
+    loop: what the user asks for. Decoders tell by the key "loop" of their sound whether it is one; of others its ends
+    are listened to.
+    """
+    if not loop:
+        return False, ""
+    if not audio.get("loop", True):
+        return False, "; no loop points, because its plan has no loop"
+    if "loop" not in audio and (score := seam_score(audio)) > CLEAR_SEAM:
+        return True, f"; loop points written, but the end does not flow into the start (seam score {score:.2g})"
+    return True, ""
+
+
+def seam_score(audio: dict) -> float:
+    """The seam of a sound as Roll by Half scores it; 0 where it is too short for that."""
+    try:
+        return sound_seam(audio["waveform"].cpu().float(), int(audio["sample_rate"])).score
+    except ValueError:
+        return 0.0
+
+
 class SaFaSaveLoop(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -164,8 +189,8 @@ class SaFaSaveLoop(io.ComfyNode):
             display_name=NAME,
             category=CATEGORY,
             description="Saves sound as WAV with loop points (a smpl chunk) over the whole clip, so that samplers and "
-            "game engines repeat it without a gap. The workflow is kept in the file's comment; the page cannot read "
-            "it from there by drag and drop, as it does from the FLAC of Save Audio.",
+            "game engines repeat it without a gap. The workflow is kept in the file's comment: dropped on the "
+            "page, the file opens it.",
             search_aliases=["safa", "wav", "export wav", "save audio", "smpl", "sample loop", "seamless loop"],
             inputs=[
                 io.Audio.Input("audio", tooltip="Mono or stereo; one file for each clip of a batch."),
@@ -177,7 +202,8 @@ class SaFaSaveLoop(io.ComfyNode):
                 io.Boolean.Input(
                     "loop",
                     default=True,
-                    tooltip="Write loop points from the first to the last sample. Off for sound that does not loop.",
+                    tooltip="Write loop points from the first to the last sample. The sound of a plan without a loop "
+                    "gets none.",
                 ),
                 io.Combo.Input(
                     "format",
@@ -196,7 +222,7 @@ class SaFaSaveLoop(io.ComfyNode):
                 io.Custom("AUDIO_UI").Input("audioUI", optional=True, tooltip="Plays the saved file."),
             ],
             outputs=[],
-            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo, io.Hidden.unique_id],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
             is_output_node=True,
         )
 
@@ -218,7 +244,8 @@ class SaFaSaveLoop(io.ComfyNode):
             check_prefix(filename_prefix)
             waveform, rate = check(audio, format, repeat)
         chunks = metadata(cls.hidden)
-        if loop:
+        looped, remark = loop_points(loop, audio)
+        if looped:
             chunks.insert(0, smpl_chunk(rate, waveform.shape[-1] * repeat))
         folder, stem, counter, subfolder, _ = folder_paths.get_save_image_path(
             filename_prefix, folder_paths.get_output_directory()
@@ -228,7 +255,7 @@ class SaFaSaveLoop(io.ComfyNode):
             check_space(Path(folder), size)
         seconds = waveform.shape[-1] * repeat / rate
         if repeat > 1:
-            show_text(cls.hidden, f"writing {repeat} × the clip: {seconds:.6g} s, {size / 1e6:.3g} MB")
+            show_text(f"writing {repeat} × the clip: {seconds:.6g} s, {size / 1e6:.3g} MB")
         saved = []
         clipped = []
         for number, clip in enumerate(waveform):
@@ -238,8 +265,9 @@ class SaFaSaveLoop(io.ComfyNode):
         names = saved[0].filename
         if len(saved) > 1:
             names += f" to {saved[-1].filename}"
-        show_text(cls.hidden, f"{names}: {seconds:.6g} s at {rate} Hz{describe_clipping(clipped, waveform)}")
-        return io.NodeOutput(ui=ui.SavedAudios(saved))
+        text = f"{names}: {seconds:.6g} s at {rate} Hz{remark}{describe_clipping(clipped, waveform)}"
+        show_text(text)
+        return io.NodeOutput(ui={"audio": saved, "safa_audio": saved, **text_output(text)})
 
 
 def free_path(folder: Path, stem: str, counter: int) -> tuple[Path, int]:

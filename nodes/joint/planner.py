@@ -151,15 +151,17 @@ class SaFaSubviewPlanner(io.ComfyNode):
                 latent = fit_latent(model, latent)
                 axis = _long_axis(facts, latent["samples"])
             canvas = plan_canvas(facts, latent["samples"].shape, axis, typed_view, overlap, loop)
-        return cls._output(canvas, latent, notes)
+        page = {"native_view": facts.view, "overlap": overlap}
+        return cls._output(canvas, latent, notes, page)
 
     @classmethod
-    def _output(cls, canvas: Canvas, latent: dict, notes: list[str]) -> io.NodeOutput:
+    def _output(cls, canvas: Canvas, latent: dict, notes: list[str], page: dict) -> io.NodeOutput:
         info = describe(canvas, notes)
         caption = "; ".join([*info.split("; ")[:2], *notes])  # the page keeps the picture, not the node's text
         picture = plan_picture(canvas.plan, canvas.scale, canvas.unit, caption)
         preview = show_preview(cls, picture, info, describe_briefly(canvas, notes))
-        return io.NodeOutput(canvas, latent, picture, info, *_view_size(canvas), ui={**preview, **_for_page(canvas)})
+        preview["safa_plan"] = [{**_for_page(canvas), **page}]
+        return io.NodeOutput(canvas, latent, picture, info, *_view_size(canvas), ui=preview)
 
 
 class Measure(NamedTuple):
@@ -278,7 +280,7 @@ def _view_size(canvas: Canvas) -> tuple:
 def _for_page(canvas: Canvas) -> dict:
     """The plan for the page, which draws it while one types."""
     plan = canvas.plan
-    drawn = {
+    return {
         "model": canvas.model,
         "unit": canvas.unit,
         "scale": canvas.scale,
@@ -288,4 +290,3 @@ def _for_page(canvas: Canvas) -> dict:
         "rows": canvas.rows,
         "loop": plan.loop,
     }
-    return {"safa_plan": [drawn]}

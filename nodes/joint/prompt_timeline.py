@@ -124,6 +124,7 @@ class SaFaPromptTimeline(io.ComfyNode):
                 io.Image.Output(display_name="preview", tooltip="The prompts' weights over the views."),
                 io.String.Output(display_name="info", tooltip="The timeline in one line."),
             ],
+            has_intermediate_output=True,  # what it says is shown again when its result comes from the cache
             hidden=[io.Hidden.unique_id],
         )
 

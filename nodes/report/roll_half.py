@@ -112,4 +112,5 @@ class SaFaRollHalf(io.ComfyNode):
         preview = show_preview(cls, picture, info, info.replace("; ", "\n"))  # the page breaks long lines within words
         if audio is not None:
             preview |= ui.PreviewAudio(rolled, cls=cls).as_dict()
+            preview["safa_audio"] = preview["audio"]
         return io.NodeOutput(rolled, picture, score, info, ui=preview)

@@ -37,7 +37,7 @@ def save(audio, loop=True, format="16-bit", repeat=1, prefix="audio/loop", hidde
     """Runs the node as the host does, with hidden inputs; gives its `ui`."""
     values = {io.Hidden.prompt: PROMPT, io.Hidden.extra_pnginfo: {"workflow": WORKFLOW}} if hidden is None else hidden
     node = SaFaSaveLoop.PREPARE_CLASS_CLONE({"hidden_inputs": values})
-    return node.execute(audio, prefix, loop, format, repeat).ui.as_dict()
+    return node.execute(audio, prefix, loop, format, repeat).ui
 
 
 def chunks(path):
@@ -87,7 +87,8 @@ def test_samples_come_back(output, channels, format, subtype, step):
 
 def test_what_the_page_gets_plays_the_saved_file():
     entry = {"filename": "loop_00001_.wav", "subfolder": "audio", "type": "output"}
-    assert save(sound()) == {"audio": [entry]}
+    shown = save(sound())
+    assert shown["audio"] == shown["safa_audio"] == [entry]
 
 
 @pytest.mark.parametrize("format", ["16-bit", "24-bit", "float"])
@@ -107,6 +108,23 @@ def test_loop_points_are_around_all_of_it(output, format, repeat):
 def test_without_a_loop_there_are_no_loop_points(output):
     save(sound(), loop=False)
     assert b"smpl" not in chunks(output / "audio" / "loop_00001_.wav")
+
+
+def test_the_sound_of_a_plan_without_a_loop_gets_no_loop_points_and_the_node_says_so(output):
+    said = save(sound() | {"loop": False})["text"][0]
+    assert b"smpl" not in chunks(output / "audio" / "loop_00001_.wav")
+    assert said.endswith("no loop points, because its plan has no loop")
+
+
+def test_an_unknown_sound_whose_ends_do_not_meet_gets_its_loop_points_and_a_warning(output):
+    ramp = {"waveform": torch.linspace(-0.9, 0.9, 3 * RATE)[None, None], "sample_rate": RATE}
+    ring = {
+        "waveform": torch.sin(torch.arange(3 * RATE) * (2 * torch.pi * 100 / RATE))[None, None],
+        "sample_rate": RATE,
+    }
+    assert "the end does not flow into the start" in save(ramp)["text"][0]
+    assert "flow" not in save(ring)["text"][0]
+    assert b"smpl" in chunks(output / "audio" / "loop_00001_.wav")
 
 
 def test_the_workflow_is_in_the_comment(output):
@@ -141,7 +159,7 @@ def test_one_file_for_each_clip_and_none_overwritten(output):
 
 def told(monkeypatch):
     texts = []
-    monkeypatch.setattr("safa_pack.nodes.decode.save_loop.show_text", lambda hidden, text: texts.append(text))
+    monkeypatch.setattr("safa_pack.nodes.decode.save_loop.show_text", texts.append)
     return texts
 
 
@@ -226,7 +244,7 @@ def test_a_loop_written_a_thousand_times_says_before_how_much_that_is(output, mo
     at_hand = []
     monkeypatch.setattr(
         "safa_pack.nodes.decode.save_loop.show_text",
-        lambda hidden, text: at_hand.append((text, len(list(output.rglob("*.wav"))))),
+        lambda text: at_hand.append((text, len(list(output.rglob("*.wav"))))),
     )
     save(sound(batch=2, channels=2, samples=160), repeat=1000, format="24-bit")
     assert at_hand[0] == ("writing 1000 × the clip: 10 s, 1.92 MB", 0)

@@ -1,0 +1,69 @@
+"""What the configurations of an audio model tell of its spectrogram and its latents, without loading it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .folder import read_json
+from .latent import AudioLatent
+
+MEL_CONFIG = "mel_config.json"  # our own, for a model without vocoder: the fields of Mel
+TRAINED_COLUMNS = 256  # 10.24 s: what every published checkpoint of these families was trained on
+
+
+@dataclass(frozen=True)
+class Mel:
+    """The log-mel spectrogram between VAE and vocoder. sampling_rate, fmin, fmax in Hz; hop_length, n_fft in samples.
+
+    Defaults are AudioLDM's. log: "ln" or "log10", of magnitudes clamped at 1e-5. Slaney filters, Slaney norm.
+    """
+
+    sampling_rate: int = 16000
+    hop_length: int = 160
+    n_fft: int = 1024
+    n_mels: int = 64
+    fmin: float = 0.0
+    fmax: float = 8000.0
+    log: str = "ln"
+
+
+def read_mel(folder: Path, vocoder: Any | None) -> Mel:
+    """From mel_config.json where there is one, else from the vocoder, else AudioLDM's.
+
+    vocoder: the configuration of the folder's vocoder, None where it has none.
+    """
+    fields = read_json(folder / MEL_CONFIG) if (folder / MEL_CONFIG).is_file() else {}
+    unknown = fields.keys() - Mel.__dataclass_fields__.keys()
+    if unknown:
+        raise ValueError(f"{folder.name}/{MEL_CONFIG} has unknown fields {sorted(unknown)}.")
+    if fields.get("log", "ln") not in ("ln", "log10"):
+        raise ValueError(f'{folder.name}/{MEL_CONFIG} expects log "ln" or "log10", got {fields["log"]!r}.')
+    if vocoder is not None:
+        rate = vocoder.sampling_rate
+        fields = {
+            "fmax": rate / 2,
+            **fields,
+            "sampling_rate": rate,
+            "hop_length": math.prod(vocoder.upsample_rates),
+            "n_mels": vocoder.model_in_dim,
+        }
+    return Mel(**fields)
+
+
+def audio_latent(unet: Any, vae: Any, mel: Mel) -> AudioLatent:
+    """The shape and scale of the latents that a model denoises. unet, vae: the configurations of its components."""
+    frames_per_column = 2 ** (len(vae.block_out_channels) - 1)
+    rows = mel.n_mels // frames_per_column
+    size = unet.sample_size
+    # A single number is what AudioLDM's pipeline makes by default (5.12 s), and Tango's [32, 2] is of another UNet.
+    known = not isinstance(size, int) and size is not None and size[1] == rows
+    return AudioLatent(
+        unet.in_channels,
+        rows,
+        mel.sampling_rate / (mel.hop_length * frames_per_column),
+        size[0] if known else TRAINED_COLUMNS,
+        vae.scaling_factor,
+    )

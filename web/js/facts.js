@@ -1,0 +1,26 @@
+// What is known of a model: from the planner's last run, and before it from the file that is chosen in its loader.
+
+import {api} from "../../../scripts/api.js"
+import {saidBy} from "./said.js"
+import {modelFile} from "./upstream.js"
+
+const asked = new Map() // "folder/name" -> facts, null while or where they are not known
+
+// {model, unit, scale, native_view, patch} as `nodes.joint.file_facts.for_page`, {problem: a sentence}, or null.
+export function factsFor(planner) {
+    const file = modelFile(planner)
+    return (file && ofFile(file)) ?? saidBy(planner).safa_plan?.[0] ?? null
+}
+
+function ofFile({folder, name}) {
+    const key = `${folder}/${name}`
+    if (!asked.has(key)) {
+        asked.set(key, null)
+        const query = new URLSearchParams({folder, name})
+        api.fetchApi(`/safa/model_facts?${query}`)
+            .then(answer => (answer.ok ? answer.json() : null))
+            .then(facts => asked.set(key, facts))
+            .catch(() => asked.delete(key)) // no server for a moment: asked again
+    }
+    return asked.get(key)
+}

@@ -1,0 +1,105 @@
+// The Subview Planner's own arithmetic: from what is typed on the node to a plan, with the model's facts.
+
+import {planViews, sharedColumns} from "./plan.js"
+import {saidBy} from "./said.js"
+import {isLinked, widgetOf} from "./upstream.js"
+
+const PAPER_VIEWS = {pixels: 6, seconds: 3}
+const SHORT = {pixels: "px", seconds: "s", latent: "columns"}
+const UNKNOWN = "What the model makes is not known before a run"
+
+// What is typed on a planner: {length, unit, view, overlap, loop}; where another node decides the length, `ran` is that
+// of the last run in columns, 0 before any.
+export function typed(node) {
+    const value = name => widgetOf(node, name)?.value
+    const values = {length: +value("length"), unit: value("unit"), view: +value("view"), overlap: +value("overlap"),
+                    loop: Boolean(value("loop"))}
+    const decided = ["latent", "length"].some(name => isLinked(node, name))
+    return decided ? {...values, ran: saidBy(node).safa_plan?.[0]?.length ?? 0} : values
+}
+
+// {plan, unit, scale, notes} of what is typed, or {problem: a sentence}. facts: of the model, null where not known.
+export function planOf(asked, facts) {
+    if (facts?.problem) return facts
+    if (asked.ran === 0) return {problem: "The length comes from another node: the plan is drawn after a run."}
+    if (!facts) return guess(asked)
+    const {length, view, overlap, loop, ran} = asked
+    const unit = length || view ? asked.unit : "auto"
+    if (!["auto", "latent", facts.unit].includes(unit)) {
+        return {problem: `${facts.model} counts in ${facts.unit}, but unit is ${unit}; choose auto or latent.`}
+    }
+    const patch = facts.patch ?? 1
+    const step = (unit === "latent" ? 1 : facts.scale) * patch
+    const notes = []
+    const columns = (value, name) => {
+        const steps = stepsOf(value, step)
+        const word = SHORT[unit === "auto" ? facts.unit : unit]
+        if (Math.abs(steps * step - value) > 1e-6 * value) notes.push(`${name} ${value} rounded to ${brief(steps * step)} ${word}`)
+        return steps * patch
+    }
+    const typedView = view ? columns(view, "view") : null
+    const paper = () => paperLength(PAPER_VIEWS[facts.unit], typedView ?? facts.native_view, overlap, loop, patch)
+    const whole = ran ?? (length ? columns(length, "length") : paper())
+    const window = typedView ?? Math.min(facts.native_view, whole)
+    if (whole < window) {
+        const [canvas, one] = [whole, window].map(size => measure(size, facts.scale, facts.unit))
+        return {problem: `${canvas} is less than one view, ${one}: ask for more, or set a smaller view.`}
+    }
+    return drawn(planInPatches(whole, window, overlap, loop, patch), facts.unit, facts.scale, notes)
+}
+
+// Where nothing is known of the model: as if a column were what is typed.
+function guess({length, unit, view, overlap, loop, ran}) {
+    if (!view || !(length || ran)) return {problem: `${UNKNOWN}: type length and view to see a plan.`}
+    const scale = 1 / 1024 * view // fine enough to look even, whatever the unit
+    const plan = planViews(Math.max(1024, Math.round(ran ? ran / view * 1024 : length / scale)), 1024, overlap, loop)
+    return drawn(plan, unit === "auto" ? "latent" : unit, scale, [`${UNKNOWN}: drawn without whole columns`])
+}
+
+function drawn(plan, unit, scale, notes) {
+    return typeof plan === "string" ? {problem: plan} : {plan, unit, scale, notes}
+}
+
+// `planViews` with views that begin with a patch.
+export function planInPatches(length, view, overlap, loop, patch = 1) {
+    const plan = planViews(Math.floor(length / patch), Math.floor(view / patch), overlap, loop)
+    if (patch === 1 || typeof plan === "string") return plan
+    const times = columns => columns * patch
+    return {...plan, starts: plan.starts.map(times), overlaps: plan.overlaps.map(times), view: plan.view * patch, length: plan.length * patch}
+}
+
+// Columns that so many views cover at exactly this overlap: the planner's length where none is typed.
+function paperLength(views, view, overlap, loop, patch) {
+    const window = Math.floor(view / patch)
+    const shared = sharedColumns(window, overlap)
+    return patch * Math.max(window, views * (window - shared) + (loop ? 0 : shared))
+}
+
+// The whole number of steps nearest to a length, at least one; of two equally near, the even one, as in Python.
+export function stepsOf(value, step) {
+    const quotient = value / step
+    const below = Math.floor(quotient)
+    const even = below % 2 === 0 ? below : below + 1
+    return Math.max(1, quotient - below === 0.5 ? even : Math.round(quotient))
+}
+
+export function brief(value) {
+    return String(+value.toPrecision(5))
+}
+
+export function measure(columns, scale, unit) {
+    return `${brief(columns * scale)} ${SHORT[unit]}`
+}
+
+// The plan in two lines, and what is to be told of it.
+export function describe({plan, unit, scale, notes}) {
+    const {count, view, length, loop, overlaps} = plan
+    const plural = count > 1 ? "s" : ""
+    const [least, most] = overlaps.map(shared => (100 * shared / view).toFixed(1))
+    const rival = planViews(length, view, 0.8, loop).count
+    return [
+        `${count} view${plural} of ${measure(view, scale, unit)} on ${measure(length, scale, unit)}${loop ? ", loop" : ""}`,
+        `overlap ${least}${most === least ? "" : ` to ${most}`} %; ${count} window${plural} per step, MultiDiffusion ${rival}`,
+        ...notes,
+    ]
+}
