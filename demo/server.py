@@ -233,4 +233,4 @@ class ComfyServer:
             for entry in chain.from_iterable(output.values()):
                 if isinstance(entry, dict) and entry.get("type") == kind:
                     paths.append(self.base / kind / entry["subfolder"] / entry["filename"])
-        return paths
+        return list(dict.fromkeys(paths))  # a node may name a file twice: for the host's page, and for the pack's own
