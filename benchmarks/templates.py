@@ -22,14 +22,20 @@ def size(made) -> str:
     return f"{made[0]:.1f} s" if len(made) == 1 else "{} x {}".format(*made)
 
 
+def figure(difference) -> str:
+    """A difference, 0 where there is none at all, – where it cannot be said."""
+    if difference is None:
+        return "–"
+    return f"{difference:.0e}" if difference else "0"
+
+
 def row(template, outcome) -> str:
     """One line of the table."""
     cells = [f"`{template.name}`" if template.graph is None else template.name, template.family, template.mix]
     cells += [template.loaded, size(outcome.size)]
     if outcome.size != outcome.expected:
         cells[-1] += f", expected {size(outcome.expected)}"
-    cells += [f"{outcome.one_view:.0e}" if outcome.one_view else "0"]
-    cells += ["–" if outcome.separate is None else f"{outcome.separate:.0e}"]
+    cells += [figure(outcome.one_view), figure(outcome.separate)]
     return f"| {' | '.join(cells)} |"
 
 

@@ -18,6 +18,7 @@ AE = {"vae/ae.safetensors": tiny_files.small_vae}
 FLUX = {"diffusion_models/flux1-dev.safetensors": tiny_files.flux} | AE
 FLUX_FILL = {"diffusion_models/flux1-fill-dev.safetensors": tiny_files.flux_fill} | AE
 FLUX2_VAE = {f"vae/{name}.safetensors": tiny_files.flux2_vae for name in ("flux2-vae", "full_encoder_small_decoder")}
+LORA_ON = {"PrimitiveBoolean": {"value": True}}  # the templates' own switch
 FLUX2_LORA = tiny_files.lora(("double_blocks.0.img_attn.proj", 128, 128))
 QWEN_VAE = {"vae/qwen_image_vae.safetensors": tiny_files.wan_vae}
 QWEN_LORA = tiny_files.lora(("transformer_blocks.0.attn.to_q", 32, 32))
@@ -113,6 +114,7 @@ PICTURES = [
         }
         | FLUX2_VAE,
         texts("CLIPLoader"),
+        LORA_ON,
         mix="LoRA",
         sizes=("EmptyFlux2LatentImage", "Flux2Scheduler"),
         scale=16,
@@ -160,7 +162,7 @@ PICTURES = [
         }
         | QWEN_VAE,
         texts("CLIPLoader", width=320),
-        {"PrimitiveBoolean": {"value": False}},
+        LORA_ON | {"30:24": {"value": False}},  # no prompt written by a language model
         mix="LoRA",
         sizes=("EmptyLatentImage",),
     ),
@@ -173,6 +175,7 @@ PICTURES = [
         }
         | QWEN_VAE,
         texts("CLIPLoader", width=1024, pooled=0),
+        LORA_ON,
         mix="LoRA",
         sizes=("EmptyLatentImage",),
     ),
@@ -181,6 +184,7 @@ PICTURES = [
         "Qwen-Image",
         QWEN_VAE | {"loras/Qwen-Image-Lightning-8steps-V1.0.safetensors": QWEN_LORA},
         QWEN,
+        LORA_ON,
         mix="LoRA",
         sizes=("EmptySD3LatentImage",),
     ),
@@ -193,6 +197,7 @@ PICTURES = [
             for name in ("Qwen-Image-2512-Lightning-4steps-V1.0-fp32", "qwen-360-diffusion-2512-int8-bf16-v2")
         },
         QWEN,
+        LORA_ON,
         mix="two LoRAs",
         sizes=("EmptySD3LatentImage",),
     ),
@@ -259,6 +264,7 @@ PICTURES = [
                 2: ("VAELoader", {"vae_name": "pixel_space"}),
             }
         },
+        {"176": {"on_true": ["171", 0]}},  # no prompt written by a language model
         mix="smoothed patches",
         sizes=("EmptyHiDreamO1LatentImage",),
         scale=1,
