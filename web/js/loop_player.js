@@ -85,7 +85,6 @@ export class LoopPlayer extends Panel {
     }
 
     frame() {
-        super.frame()
         if (this.source) this.drawLine()
     }
 

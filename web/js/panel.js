@@ -1,11 +1,19 @@
-// One widget of the pack's own on a node: an element that looks, each frame, whether what it shows has changed.
+// One widget of the pack's own on a node: an element that looks, ten times a second, whether what it shows has changed.
 //
 // Nothing has to be told: values, results, size, theme and tab may change in many ways, in either renderer.
 
+const PAUSE = 100 // ms
 const panels = new Set()
+let looked = 0
 
-function frame() {
-    for (const panel of panels) if (panel.element.isConnected) panel.frame()
+function frame(now) {
+    const due = now - looked >= PAUSE
+    if (due) looked = now
+    for (const panel of panels) {
+        if (!panel.element.isConnected) continue
+        if (due) panel.look()
+        panel.frame()
+    }
     if (panels.size) requestAnimationFrame(frame)
 }
 
@@ -32,7 +40,7 @@ export class Panel {
         if (panels.size === 1) requestAnimationFrame(frame)
     }
 
-    frame() {
+    look() {
         const box = this.element.clientWidth + "x" + this.element.clientHeight
         const key = box + colour("--input-text", this.element) + this.key()
         if (key === this.drawn) return
@@ -44,6 +52,9 @@ export class Panel {
     key() { return "" }
 
     draw() {}
+
+    // What moves by itself, at every frame of the screen.
+    frame() {}
 
     removed() {}
 }
@@ -61,15 +72,16 @@ export function child(parent, tag, className, attributes = {}) {
     return element
 }
 
-// A canvas made as sharp as the screen: its drawing context, and its size in CSS pixels.
+// A canvas, empty and as sharp as the screen: its drawing context, and its size in CSS pixels.
 export function sharp(canvas) {
     const width = canvas.clientWidth
     const height = canvas.clientHeight
     const dense = Math.max(1, window.devicePixelRatio) * 2 // the page magnifies nodes
-    canvas.width = Math.max(1, Math.round(width * dense))
-    canvas.height = Math.max(1, Math.round(height * dense))
+    const size = [width, height].map(side => Math.max(1, Math.round(side * dense)))
+    if (canvas.width !== size[0] || canvas.height !== size[1]) [canvas.width, canvas.height] = size
     const context = canvas.getContext("2d")
-    context.scale(dense, dense)
+    context.setTransform(dense, 0, 0, dense, 0, 0)
+    context.clearRect(0, 0, width, height)
     return {context, width, height}
 }
 
