@@ -202,5 +202,5 @@ class SaFaMelDecode(io.ComfyNode):
             audio["loop"] = loop  # Save Loop writes no loop points for a sound that is known to be none
         # by a name of the pack's own: the host plays `audio` on nodes with a player of its own alone
         preview = show_preview(cls, picture, text)
-        preview["safa_audio"] = ui.PreviewAudio(audio, cls=cls).as_dict()["audio"]
+        preview["safa_audio"] = ui.PreviewAudio(audio).as_dict()["audio"]
         return io.NodeOutput(audio, picture, ui=preview)

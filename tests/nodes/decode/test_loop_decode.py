@@ -103,7 +103,7 @@ def canvas(latent, axis, loop=True):
 
 def decode(vae, latent, axis, loop=True):
     output = SaFaLoopDecode.execute(vae=vae, latent={"samples": latent}, plan=canvas(latent, axis, loop))
-    return output.args[0], output.ui.as_dict()["text"][0]
+    return output.args[0], output.ui["text"][0]
 
 
 def untouched(vae):

@@ -66,7 +66,7 @@ def decode(vae, latent, plan=None, **options):
     output = SaFaMelDecode.execute(vae=vae, latent={"samples": latent}, plan=plan, **options)
     audio, picture = output.args
     assert audio["waveform"].dtype == torch.float32 and audio["waveform"].device.type == "cpu"
-    text = output.ui["text"][0] if isinstance(output.ui, dict) else output.ui.as_dict()["text"][0]
+    text = output.ui["text"][0]
     return audio["waveform"], picture, text
 
 

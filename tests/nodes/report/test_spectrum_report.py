@@ -154,7 +154,7 @@ def test_the_plot_fits_the_preview_and_leaves_matplotlib_as_it_was():
     assert plot.shape == (1, 440, 1280, 3) and plot.dtype == torch.float32
     assert 0 <= plot.min() and plot.max() <= 1
     assert plot.flatten(0, 2).unique(dim=0).shape[0] > 50
-    assert shown.ui["text"] == (text,) and len(shown.ui["images"]) == 1
+    assert shown.ui["text"] == [text] and len(shown.ui["images"]) == 1
     assert dict(matplotlib.rcParams) == before
     if "matplotlib.pyplot" in sys.modules:
         assert not matplotlib.pyplot.get_fignums()
