@@ -173,7 +173,7 @@ def spoken(comfy, speakers):
 
 
 def go_to(comfy, name):
-    comfy.page.locator(".workflow-tabs").get_by_text(name, exact=True).first.click()
+    comfy.page.get_by_text(name, exact=True).first.click()
     comfy.page.wait_for_function("name => document.title.includes(name)", arg=name)
     comfy.settle()
 
@@ -196,7 +196,7 @@ def test_it_stays_through_a_tab_switch_and_a_reload(spoken, comfy):
     go_to(comfy, "first")
     said(comfy)
     comfy.page.reload()
-    comfy.page.wait_for_function("() => window.app?.graph?.nodes.length === 5", timeout=RUN_TIME)
+    comfy.page.wait_for_function("() => window.app?.graph?.nodes.length === 5")
     said(comfy)
 
 

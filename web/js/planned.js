@@ -48,12 +48,13 @@ export function planOf(asked, facts) {
     return drawn(planInPatches(whole, window, overlap, loop, patch), facts.unit, facts.scale, notes)
 }
 
-// Where nothing is known of the model: as if a column were what is typed.
+// Where nothing is known of the model: as if a view had so many columns, of which hundredths are whole numbers.
+const GUESSED = 1000
+
 function guess({length, unit, view, overlap, loop, ran}) {
     if (!view || !(length || ran)) return {problem: `${UNKNOWN}: type length and view to see a plan.`}
-    const scale = 1 / 1024 * view // fine enough to look even, whatever the unit
-    const plan = planViews(Math.max(1024, Math.round(ran ? ran / view * 1024 : length / scale)), 1024, overlap, loop)
-    return drawn(plan, unit === "auto" ? "latent" : unit, scale, [`${UNKNOWN}: drawn without whole columns`])
+    const plan = planViews(Math.max(GUESSED, Math.round((ran || length) / view * GUESSED)), GUESSED, overlap, loop)
+    return drawn(plan, unit === "auto" ? "latent" : unit, view / GUESSED, [`${UNKNOWN}: drawn without whole columns`])
 }
 
 function drawn(plan, unit, scale, notes) {
