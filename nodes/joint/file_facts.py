@@ -15,7 +15,7 @@ import folder_paths
 from comfy import model_detection
 from comfy.supported_models_base import BASE
 
-from ..audio.folder import INDEX, class_of, find_model, read_json
+from ..audio.folder import INDEX, audio_models, class_of, read_json
 from ..audio.shapes import audio_latent, read_mel
 from .model_facts import ModelFacts, facts_of, measure_of
 
@@ -76,8 +76,8 @@ def _prediction(config: BASE, weights: dict[str, torch.Tensor], prefix: str) -> 
 
 def _of_audio_folder(name: str) -> ModelFacts | None:
     """The facts of a folder in diffusers' layout, from its configurations; None for another layout."""
-    path = find_model(name)
-    if not (path / INDEX).is_file():
+    path = audio_models().get(name)
+    if path is None or not (path / INDEX).is_file():
         return None
     vocoder = _configuration(path / "vocoder") if class_of(read_json(path / INDEX), "vocoder") else None
     latents = audio_latent(_configuration(path / "unet"), _configuration(path / "vae"), read_mel(path, vocoder))

@@ -9,7 +9,7 @@ export const MIDDLE = "#3f8f6b"
 export const OVERLAP = "#d98e32"
 export const SEAM = "#c85a8a"
 const HEIGHT = 168
-const DRAWN = 600 // more views are thinner than a line: their overlaps alone are drawn
+const DRAWN = 600 // more views are thinner than a line: the share of their overlaps alone is drawn
 const GAP = 3
 
 export class PlanPanel extends Panel {
@@ -43,7 +43,8 @@ export function drawPlan(context, {plan, unit, scale}, width, height, ink) {
     context.fillStyle = MIDDLE
     context.fillRect(0, room + GAP, width, cover)
     context.fillStyle = OVERLAP
-    for (const [from, to] of overlapsOf(plan)) context.fillRect(x(from), room + GAP, Math.max(1, x(to) - x(from)), cover)
+    if (plan.count > DRAWN) context.fillRect(0, room + GAP, width, cover * plan.overlaps[0] / plan.view)
+    else for (const [from, to] of overlapsOf(plan)) context.fillRect(x(from), room + GAP, Math.max(1, x(to) - x(from)), cover)
     if (plan.loop) {
         context.fillStyle = SEAM
         context.fillRect(0, 0, 2, room + GAP + cover)

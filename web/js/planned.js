@@ -6,6 +6,8 @@ import {isLinked, widgetOf} from "./upstream.js"
 
 const PAPER_VIEWS = {pixels: 6, seconds: 3}
 const SHORT = {pixels: "px", seconds: "s", latent: "columns"}
+const MOST_VIEWS = 2 ** 17 // nodes/joint/planner.py
+const MOST_COLUMNS = 2 ** 22
 const UNKNOWN = "What the model makes is not known before a run"
 
 // What is typed on a planner: {length, unit, view, overlap, loop}; where another node decides the length, `ran` is that
@@ -45,7 +47,11 @@ export function planOf(asked, facts) {
         const [canvas, one] = [whole, window].map(size => measure(size, facts.scale, facts.unit))
         return {problem: `${canvas} is less than one view, ${one}: ask for more, or set a smaller view.`}
     }
-    return drawn(planInPatches(whole, window, overlap, loop, patch), facts.unit, facts.scale, notes)
+    const plan = planInPatches(whole, window, overlap, loop, patch)
+    if (plan.count > MOST_VIEWS || plan.count * window > MOST_COLUMNS) {
+        return {problem: `About ${plan.count} views are more than can be planned: choose a smaller length or overlap.`}
+    }
+    return drawn(plan, facts.unit, facts.scale, notes)
 }
 
 // Where nothing is known of the model: as if a view had so many columns, of which hundredths are whole numbers.
