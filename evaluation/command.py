@@ -19,8 +19,8 @@ from .clips import Real, read_prompts, real_clips
 from .making.folder import fingerprint, kind_of
 from .making.open import open_model
 from .making.window_model import WindowModel
-from .options import ROOT, arguments
-from .protocol import Part, Protocol, Row, load, names
+from .options import ROOT, arguments, names
+from .protocol import Part, Protocol, Row, load
 from .scores import SCORES, pocket
 from .scores.pictures import LPIPS
 from .store import Run

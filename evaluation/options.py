@@ -20,10 +20,19 @@ runs again. The pocket model is measured by a classifier of its own, which is tr
 """
 
 
+def names() -> list[str]:
+    """The protocols at hand, tables first."""
+    files = (path.stem for path in PROTOCOLS.glob("*.json"))
+    return sorted(files, key=lambda name: (not name.startswith("table"), name))
+
+
+def _title(name: str) -> str:
+    return json.loads((PROTOCOLS / f"{name}.json").read_text(encoding="utf-8"))["title"]
+
+
 def arguments(argv: list[str]) -> argparse.Namespace:
     """What the command line asks for, with `given`, its words."""
-    files = sorted(PROTOCOLS.glob("*.json"), key=lambda file: (not file.stem.startswith("table"), file.stem))
-    listed = [f"  {file.stem:20} {json.loads(file.read_text(encoding='utf-8'))['title']}" for file in files]
+    listed = [f"  {name:20} {_title(name)}" for name in names()]
     parser = argparse.ArgumentParser(
         prog="run.py eval",
         description=HELP,

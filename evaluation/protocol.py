@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
 
 from ..safa_core import ViewPlan, plan_views
 from .making.sampling import Sampling
+from .options import PROTOCOLS, names
 
-FOLDER = Path(__file__).parent / "protocols"
 KINDS = ("audio", "image", "pocket")
 SUBSETS = ("prompt", "position")
 SEPARATOR = "/"  # the column "fd/average" is a row's "fd" over that of the row with method "average"
@@ -181,11 +180,6 @@ class Protocol:
         return self.parts[kind]
 
 
-def names() -> list[str]:
-    """The protocols at hand, tables first."""
-    return sorted((path.stem for path in FOLDER.glob("*.json")), key=lambda name: (not name.startswith("table"), name))
-
-
 def load(name: str) -> Protocol:
     """A protocol by name (ValueError for one that is not there)."""
     return parse(name, _content(name))
@@ -195,7 +189,7 @@ def _content(name: str) -> dict:
     """A file's content. What a part does not say is as in the protocol that it names as `like`."""
     if name not in names():
         raise ValueError(f"Expected a protocol of {', '.join(names())}, got {name!r}.")
-    content = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    content = json.loads((PROTOCOLS / f"{name}.json").read_text(encoding="utf-8"))
     for kind in KINDS:
         part = content.get(kind, {})
         if "like" in part:

@@ -181,11 +181,12 @@ def test_no_page_has_a_table_that_the_help_panel_is_too_narrow_for(faults):
                 faults.expect(columns <= 2, f"{node_id}, {language}", f"a table of {columns} columns: {line}")
 
 
-def test_advice_is_about_inputs_and_choices_that_the_node_has(faults):
+def test_advice_is_about_inputs_and_outputs_that_the_node_has(faults):
     for node_id, language in PAGES:
-        known = {part.id for part in SCHEMAS[node_id].inputs}
-        for name in re.findall("^- `(.+?)`[:：]", page(node_id, language), re.M):
-            faults.expect(name in known, f"{node_id}, {language}", f"advises on {name}, which is no input")
+        known = {part.id for part in SCHEMAS[node_id].inputs} | set(outputs(SCHEMAS[node_id]))
+        for names_of_line in re.findall("^- (`[^:：]+?`)[:：]", page(node_id, language), re.M):
+            for name in re.findall("`(.+?)`", names_of_line):
+                faults.expect(name in known, f"{node_id}, {language}", f"advises on {name}, which it has not")
 
 
 def test_a_page_shows_what_the_node_makes_or_does_in_a_picture(faults):

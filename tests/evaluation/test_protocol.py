@@ -2,7 +2,8 @@
 
 import pytest
 
-from safa_pack.evaluation.protocol import FOLDER, load, names, parse
+from safa_pack.evaluation.options import PROTOCOLS, names
+from safa_pack.evaluation.protocol import load, parse
 from safa_pack.evaluation.scores import SCORES
 
 pytestmark = pytest.mark.tools
@@ -128,7 +129,7 @@ def test_figure_9_sweeps_the_interval_of_the_self_loop_swap():
 def test_every_protocol_loads_and_its_scores_exist():
     pocket = [f"pocket{name}" for name in ("", "_lengths", "_noise", "_overlap", "_shared_noise", "_sweeps")]
     assert names() == ["table2", "table3", "table5", "table6", "fig5", "fig8", "fig9", *pocket]
-    assert {path.stem for path in FOLDER.glob("*.json")} == set(names())
+    assert {path.stem for path in PROTOCOLS.glob("*.json")} == set(names())
     for name in names():
         for kind, part in load(name).parts.items():
             assert set(part.scores) <= set(SCORES)
