@@ -273,9 +273,8 @@ def test_without_the_extension_the_host_shows_text_and_player(comfy, speakers):
     comfy.set("Comfy.Extension.Disabled", ["SaFa"])
     try:
         comfy.page.reload()
-        comfy.page.wait_for_function(
-            "() => window.app?.graph && LiteGraph.registered_node_types.SaFaSaveLoop", timeout=RUN_TIME
-        )
+        comfy.page.wait_for_function("() => window.app?.graph?.nodes.length > 0")  # what was open is there again
+        comfy.settle()
         open_as(comfy, speakers, "alone")
         comfy.set_widget("EmptyAudio", "duration", 3)
         comfy.page.evaluate(QUEUE)
