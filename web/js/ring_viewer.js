@@ -22,7 +22,7 @@ export class RingViewer extends Panel {
         this.listen()
         const row = child(this.element, "div", "safa-controls")
         this.sphere = this.button(row, "Sphere", "Look around in a 2:1 picture", () => (this.round = !this.round))
-        this.button(row, "⛶", "The whole screen", () => this.screen.requestFullscreen())
+        this.button(row, "Full screen", "Escape ends it", () => this.screen.requestFullscreen())
         this.next = this.button(row, "1 / 1", "The next picture of the batch", () => (this.clip += 1))
         this.text = child(this.element, "div", "safa-lines")
     }
