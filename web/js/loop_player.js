@@ -7,6 +7,7 @@ import {saidBy} from "./said.js"
 import {contextOf, keepVolume, loadSound, placeAfter, sourceOf, volume} from "./sound.js"
 import {spectrogram} from "./spectrogram.js"
 import {nearest, widgetOf} from "./upstream.js"
+import {say} from "./words.js"
 
 const HEIGHT = 216
 const BEFORE = 2 // seconds before the seam from which "seam" plays
@@ -26,10 +27,10 @@ export class LoopPlayer extends Panel {
     }
 
     buildScreen() {
-        this.screen = child(this.element, "div", "safa-screen", {tabIndex: 0, title: "Click to go there; space plays"})
+        this.screen = child(this.element, "div", "safa-screen", {tabIndex: 0, title: say("Click to go there; space plays")})
         this.picture = child(this.screen, "canvas", "")
         this.line = child(this.screen, "canvas", "")
-        this.wait = child(this.screen, "div", "safa-wait", {textContent: "The loop plays here after a run."})
+        this.wait = child(this.screen, "div", "safa-wait")
         this.screen.addEventListener("pointerdown", event => {
             const box = this.screen.getBoundingClientRect()
             if (this.sound?.buffer) this.go((event.clientX - box.left) / box.width * this.sound.buffer.duration)
@@ -46,24 +47,24 @@ export class LoopPlayer extends Panel {
 
     buildControls() {
         const row = child(this.element, "div", "safa-controls")
-        this.play = this.button(row, "▶", "Play or pause", () => this.toggle())
-        this.again = this.button(row, "⟳", "Play it round and round", () => this.setLoop(!this.looped))
+        this.play = this.button(row, "▶", say("Play or pause"), () => this.toggle())
+        this.again = this.button(row, "⟳", say("Play it round and round"), () => this.setLoop(!this.looped))
         this.time = child(row, "span", "safa-time")
-        this.level = child(row, "input", "", {type: "range", min: 0, max: 1, step: 0.01, value: volume(), title: "Volume"})
+        this.level = child(row, "input", "", {type: "range", min: 0, max: 1, step: 0.01, value: volume(), title: say("Volume")})
         this.level.addEventListener("input", () => {
             keepVolume(this.level.value)
             if (this.gain) this.gain.gain.value = +this.level.value
         })
         const marks = child(this.element, "div", "safa-controls")
-        this.atSeam = this.button(marks, "Seam", `Play from ${BEFORE} seconds before the seam`, () => this.hearSeam())
+        this.atSeam = this.button(marks, say("Seam"), say("Play from {seconds} seconds before the seam", {seconds: BEFORE}), () => this.hearSeam())
         for (const [name, text] of [["views", "Views"], ["overlaps", "Overlaps"]]) {
-            const button = this.button(marks, text, `Show the plan's ${name}`, () => {
+            const button = this.button(marks, say(text), say(`Show the plan's ${name}`), () => {
                 this.shown[name] = !this.shown[name]
                 button.ariaPressed = this.shown[name]
             })
             button.ariaPressed = true
         }
-        this.next = this.button(marks, "1 / 1", "The next clip of the batch", () => (this.clip += 1))
+        this.next = this.button(marks, "1 / 1", say("The next clip of the batch"), () => (this.clip += 1))
     }
 
     button(row, text, title, onclick) {
@@ -120,7 +121,7 @@ export class LoopPlayer extends Panel {
     enable() {
         const ready = Boolean(this.sound?.buffer)
         for (const button of [this.play, this.again, this.atSeam]) button.disabled = !ready
-        this.wait.textContent = ready ? "" : this.sound?.problem ?? "The sound plays here after a run."
+        this.wait.textContent = ready ? "" : this.sound?.problem ?? say("The sound plays here after a run.")
         this.again.ariaPressed = Boolean(this.looped)
     }
 

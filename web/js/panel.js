@@ -30,6 +30,7 @@ export class Panel {
         this.widget.serialize = false
         this.widget.computeLayoutSize = () => ({minHeight: this.height, minWidth: 0})
         this.drawn = null
+        this.makeRoom()
         const onRemoved = node.onRemoved
         node.onRemoved = (...args) => {
             panels.delete(this)
@@ -38,6 +39,14 @@ export class Panel {
         }
         panels.add(this)
         if (panels.size === 1) requestAnimationFrame(frame)
+    }
+
+    // The page's own size of a new node was computed without this widget.
+    makeRoom() {
+        const [width, height] = this.node.computeSize()
+        if (this.node.size[1] >= height) return
+        this.node.setSize([Math.max(width, this.node.size[0]), height])
+        this.node.setDirtyCanvas?.(true, true)
     }
 
     look() {

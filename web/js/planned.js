@@ -3,12 +3,12 @@
 import {planViews, sharedColumns} from "./plan.js"
 import {saidBy} from "./said.js"
 import {isLinked, widgetOf} from "./upstream.js"
+import {say} from "./words.js"
 
 const PAPER_VIEWS = {pixels: 6, seconds: 3}
 const SHORT = {pixels: "px", seconds: "s", latent: "columns"}
 const MOST_VIEWS = 2 ** 17 // nodes/joint/planner.py
 const MOST_COLUMNS = 2 ** 22
-const UNKNOWN = "What the model makes is not known before a run"
 
 // What is typed on a planner: {length, unit, view, overlap, loop}; where another node decides the length, `ran` is that
 // of the last run in columns, 0 before any.
@@ -23,20 +23,22 @@ export function typed(node) {
 // {plan, unit, scale, notes} of what is typed, or {problem: a sentence}. facts: of the model, null where not known.
 export function planOf(asked, facts) {
     if (facts?.problem) return facts
-    if (asked.ran === 0) return {problem: "The length comes from another node: the plan is drawn after a run."}
+    if (asked.ran === 0) return {problem: say("The length comes from another node: the plan is drawn after a run.")}
     if (!facts) return guess(asked)
     const {length, view, overlap, loop, ran} = asked
     const unit = length || view ? asked.unit : "auto"
     if (!["auto", "latent", facts.unit].includes(unit)) {
-        return {problem: `${facts.model} counts in ${facts.unit}, but unit is ${unit}; choose auto or latent.`}
+        const values = {model: facts.model, its: facts.unit, unit}
+        return {problem: say("{model} counts in {its}, but unit is {unit}; choose auto or latent.", values)}
     }
     const patch = facts.patch ?? 1
     const step = (unit === "latent" ? 1 : facts.scale) * patch
     const notes = []
     const columns = (value, name) => {
         const steps = stepsOf(value, step)
-        const word = SHORT[unit === "auto" ? facts.unit : unit]
-        if (Math.abs(steps * step - value) > 1e-6 * value) notes.push(`${name} ${value} rounded to ${brief(steps * step)} ${word}`)
+        const rounded = `${brief(steps * step)} ${say(SHORT[unit === "auto" ? facts.unit : unit])}`
+        const apart = Math.abs(steps * step - value) > 1e-6 * value
+        if (apart) notes.push(say("{name} {value} rounded to {rounded}", {name, value, rounded}))
         return steps * patch
     }
     const typedView = view ? columns(view, "view") : null
@@ -45,11 +47,13 @@ export function planOf(asked, facts) {
     const window = typedView ?? Math.min(facts.native_view, whole)
     if (whole < window) {
         const [canvas, one] = [whole, window].map(size => measure(size, facts.scale, facts.unit))
-        return {problem: `${canvas} is less than one view, ${one}: ask for more, or set a smaller view.`}
+        const sentence = "{canvas} is less than one view, {view}: ask for more, or set a smaller view."
+        return {problem: say(sentence, {canvas, view: one})}
     }
     const plan = planInPatches(whole, window, overlap, loop, patch)
     if (plan.count > MOST_VIEWS || plan.count * window > MOST_COLUMNS) {
-        return {problem: `About ${plan.count} views are more than can be planned: choose a smaller length or overlap.`}
+        const sentence = "About {views} views are more than can be planned: choose a smaller length or overlap."
+        return {problem: say(sentence, {views: plan.count})}
     }
     return drawn(plan, facts.unit, facts.scale, notes)
 }
@@ -58,9 +62,10 @@ export function planOf(asked, facts) {
 const GUESSED = 1000
 
 function guess({length, unit, view, overlap, loop, ran}) {
-    if (!view || !(length || ran)) return {problem: `${UNKNOWN}: type length and view to see a plan.`}
+    if (!view || !(length || ran)) return {problem: say("The model is not known before a run: type length and view to see a plan.")}
     const plan = planViews(Math.max(GUESSED, Math.round((ran || length) / view * GUESSED)), GUESSED, overlap, loop)
-    return drawn(plan, unit === "auto" ? "latent" : unit, view / GUESSED, [`${UNKNOWN}: drawn without whole columns`])
+    const notes = [say("The model is not known before a run: drawn without whole columns")]
+    return drawn(plan, unit === "auto" ? "latent" : unit, view / GUESSED, notes)
 }
 
 function drawn(plan, unit, scale, notes) {
@@ -95,18 +100,24 @@ export function brief(value) {
 }
 
 export function measure(columns, scale, unit) {
-    return `${brief(columns * scale)} ${SHORT[unit]}`
+    return `${brief(columns * scale)} ${say(SHORT[unit])}`
 }
 
 // The plan in two lines, and what is to be told of it.
 export function describe({plan, unit, scale, notes}) {
     const {count, view, length, loop, overlaps} = plan
-    const plural = count > 1 ? "s" : ""
     const [least, most] = overlaps.map(shared => (100 * shared / view).toFixed(1))
-    const rival = planViews(length, view, 0.8, loop).count
+    const values = {
+        views: count,
+        view: measure(view, scale, unit),
+        length: measure(length, scale, unit),
+        overlap: most === least ? least : `${least}–${most}`,
+        rival: planViews(length, view, 0.8, loop).count,
+    }
+    const s = count > 1 ? "s" : ""
     return [
-        `${count} view${plural} of ${measure(view, scale, unit)} on ${measure(length, scale, unit)}${loop ? ", loop" : ""}`,
-        `overlap ${least}${most === least ? "" : ` to ${most}`} %; ${count} window${plural} per step, MultiDiffusion ${rival}`,
+        say(`{views} view${s} of {view} on {length}`, values) + (loop ? say(", loop") : ""),
+        say(`overlap {overlap} %; {views} window${s} per step, MultiDiffusion {rival}`, values),
         ...notes,
     ]
 }

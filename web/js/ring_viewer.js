@@ -3,6 +3,7 @@
 import {Panel, child, clauses} from "./panel.js"
 import {saidBy} from "./said.js"
 import {fileUrl} from "./sound.js"
+import {say} from "./words.js"
 
 const HEIGHT = 216
 const SPHERE = new URL("../lib/pannellum/pannellum.mjs", import.meta.url) // no .js: the host would load it with the page
@@ -16,14 +17,14 @@ export class RingViewer extends Panel {
         this.clip = 0
         this.url = ""
         this.round = false
-        this.screen = child(this.element, "div", "safa-screen safa-ring", {tabIndex: 0, title: "Drag, or click and scroll"})
+        this.screen = child(this.element, "div", "safa-screen safa-ring", {tabIndex: 0, title: say("Drag, or click and scroll")})
         this.screen.dataset.captureWheel = true // the page zooms by the wheel elsewhere
-        this.wait = child(this.screen, "div", "safa-wait", {textContent: "The picture is shown here after a run."})
+        this.wait = child(this.screen, "div", "safa-wait", {textContent: say("The picture is shown here after a run.")})
         this.listen()
         const row = child(this.element, "div", "safa-controls")
-        this.sphere = this.button(row, "Sphere", "Look around in a 2:1 picture", () => (this.round = !this.round))
-        this.button(row, "Full screen", "Escape ends it", () => this.screen.requestFullscreen())
-        this.next = this.button(row, "1 / 1", "The next picture of the batch", () => (this.clip += 1))
+        this.sphere = this.button(row, say("Sphere"), say("Look around in a 2:1 picture"), () => (this.round = !this.round))
+        this.button(row, say("Full screen"), say("Escape ends it"), () => this.screen.requestFullscreen())
+        this.next = this.button(row, "1 / 1", say("The next picture of the batch"), () => (this.clip += 1))
         this.text = child(this.element, "div", "safa-lines")
     }
 
@@ -87,14 +88,14 @@ export class RingViewer extends Panel {
         this.size = null
         this.offset = 0
         this.closeSphere()
-        this.wait.textContent = url ? "" : "The picture is shown here after a run."
+        this.wait.textContent = url ? "" : say("The picture is shown here after a run.")
         if (!url) return void (this.screen.style.backgroundImage = "")
         const image = new Image()
         image.src = url
         try {
             await image.decode()
         } catch {
-            if (url === this.url) this.wait.textContent = "The picture is no longer there; run again."
+            if (url === this.url) this.wait.textContent = say("The picture is no longer there; run again.")
             return
         }
         if (url !== this.url) return
@@ -135,7 +136,7 @@ export class RingViewer extends Panel {
         this.pannellum = window.pannellum.viewer(holder, view)
         this.pannellum.on("error", () => {
             this.round = false
-            this.wait.textContent = "This browser draws no sphere (WebGL is off)."
+            this.wait.textContent = say("This browser draws no sphere (WebGL is off).")
         })
     }
 

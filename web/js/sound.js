@@ -2,6 +2,7 @@
 
 import {api} from "../../../scripts/api.js"
 import {rateOf, readWav} from "./wav.js"
+import {say} from "./words.js"
 
 const VOLUME = "ComfyUI-SaFa.volume" // in localStorage
 export const LONGEST = 2 ** 28 // bytes of a file that is decoded as a whole
@@ -14,11 +15,11 @@ export function fileUrl({filename, subfolder, type}) {
 // {buffer, loop: [from, to] in samples or null where the file has no loop points} or {problem: a sentence}.
 export async function loadSound(file) {
     const answer = await fetch(fileUrl(file))
-    if (!answer.ok) return {problem: "The sound is no longer there; run again."}
-    if (+answer.headers.get("content-length") > LONGEST) return {problem: "Too long to be held here; play the saved file."}
+    if (!answer.ok) return {problem: say("The sound is no longer there; run again.")}
+    if (+answer.headers.get("content-length") > LONGEST) return {problem: say("Too long to be held here; play the saved file.")}
     const bytes = await answer.arrayBuffer()
     const rate = rateOf(bytes)
-    if (!rate) return {problem: "Neither WAV nor FLAC; play the saved file."}
+    if (!rate) return {problem: say("Neither WAV nor FLAC; play the saved file.")}
     const loop = readWav(bytes)?.loop ?? null
     try {
         return {buffer: await new OfflineAudioContext(1, 1, rate).decodeAudioData(bytes), loop}

@@ -24,8 +24,6 @@ export class TextPanel extends Panel {
         if (height === this.height) return
         this.height = height
         this.element.style.minHeight = `${height}px`
-        const [width, tall] = this.node.computeSize()
-        this.node.setSize([Math.max(width, this.node.size[0]), Math.max(tall, this.node.size[1])])
-        this.node.setDirtyCanvas?.(true, true)
+        this.makeRoom()
     }
 }
