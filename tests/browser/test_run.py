@@ -32,7 +32,6 @@ ENDS = """() => {
     app.api.addEventListener('execution_success', () => seen.end = 'success')
     app.api.addEventListener('execution_error', ({detail}) => seen.end = detail.exception_message)
 }"""
-PICTURE = "const picture = node.imgs?.[0]; return picture?.naturalWidth ? [picture.naturalWidth, picture.src] : null"
 SAMPLED = "return node.imgs?.[0]?.naturalWidth > 0"
 PICTURES = "() => app.graph.nodes.every(node => (node.imgs ?? []).every(picture => picture.naturalWidth > 0))"
 PLAYER = "const player = node.widgets.find(widget => widget.name === 'audioUI').element; "
