@@ -32,12 +32,15 @@ ENDS = """() => {
     app.api.addEventListener('execution_success', () => seen.end = 'success')
     app.api.addEventListener('execution_error', ({detail}) => seen.end = detail.exception_message)
 }"""
-PICTURE = "const picture = node.imgs?.[0]; return picture?.naturalWidth ? [picture.naturalWidth, picture.src] : null"
 SAMPLED = "return node.imgs?.[0]?.naturalWidth > 0"
 PICTURES = "() => app.graph.nodes.every(node => (node.imgs ?? []).every(picture => picture.naturalWidth > 0))"
 PLAYER = "const player = node.widgets.find(widget => widget.name === 'audioUI').element; "
 SOUND = PLAYER + "return player.duration > 0 ? [player.src, player.duration] : null"
 PLAN = "return node.widgets.find(widget => widget.name === 'safa_plan').element.querySelector('.safa-lines').innerText"
+HEARD = (
+    "return node.widgets.find(widget => widget.name === 'safa_player').element"
+    ".querySelector('.safa-time').innerText.endsWith('/ 0:24')"
+)
 OUTLINE = "return node.strokeStyles.executionError.call(node)?.color"
 SOUND_ALONE = """() => {
     app.graph.clear()
@@ -85,7 +88,9 @@ def test_the_loop_can_be_played_in_the_page(seen, comfy):
 
 
 def test_the_spectrogram_is_shown(seen, comfy):
-    comfy.wait_for_node("SaFaMelDecode", PICTURE)
+    comfy.look_at("SaFaMelDecode")
+    comfy.wait_for_node("SaFaMelDecode", HEARD)
+    comfy.fit()
 
 
 def test_the_planner_shows_its_plan_in_lines_that_fit(seen, comfy, shot):
