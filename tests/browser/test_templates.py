@@ -183,6 +183,7 @@ def test_an_app_opens_with_its_inputs_and_a_run_button(name, comfy):
     for label in APPS[name]:
         comfy.page.get_by_text(label, exact=True).first.wait_for()
     comfy.page.get_by_role("button", name="Run").first.wait_for()
+    comfy.load_template(WORKFLOW.stem)  # a graph again, for the tests after it
     comfy.set("Comfy.VueNodes.Enabled", False)  # an app switches it on
 
 

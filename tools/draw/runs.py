@@ -24,10 +24,12 @@ WORKFLOWS = ROOT / "workflows"
 POCKET, STEPS = ROOT / "models" / "safa-pocket", 25
 DEMO, SEAM_CHECK = "A first loop, no download - seamless rain", "Loop seam check - hear, see and measure"
 CLIP, AUDIOLDM = "Long audio that follows a clip", "Long audio and loops - AudioLDM 2"
+APP = "App - long sound from a prompt, seconds and loop"
 SPHERE = "Panorama 360 seamless - Qwen-Image with a 360 LoRA"
 # by name: what a latent column is (in the planner's unit), and the view that 0 asks for, in columns
 PIXELS, SECONDS = (8, 64), (0.04, 128)
 SCALES = {
+    APP: SECONDS,
     "Long audio - Stable Audio Open": (2048 / 44100, 1024),
     "Long audio and loops - Stable Audio 3 small": (4096 / 44100, 1292),
     "Long music loop - ACE-Step 1.5": (1920 / 48000, 3000),

@@ -39,6 +39,7 @@ from .card import (
     ring,
 )  # fmt: skip
 from .runs import (
+    APP,
     CLIP,
     DEMO,
     SCALES,
@@ -52,7 +53,6 @@ from .runs import (
     workflow,
 )
 
-APP = "App - long sound from a prompt, seconds and loop"
 TIMELINE = "Long audio timeline - rain, then bells, then crickets"
 OWN_SAMPLER = "Panorama - SaFa in front of your own sampler"
 RIVALS = "Panorama by rivals - MultiDiffusion, Merge-Attend, SyncDiffusion"
@@ -272,6 +272,7 @@ CARDS = {  # name: (title, subtitle, what it is for, how it is drawn)
     OWN_SAMPLER: ("Any sampler", "3200 x 512, SaFa as a model patch", "your own workflow", patch),
     "App - wide panorama from a prompt and a width": ("App: panorama", "prompt and width, no graph", SD, panorama),
     RIVALS: ("Three rivals", "21 views: mean, attention, gradients", SD, averaged),
+    APP: ("App: sound", "prompt, seconds, loop; no graph", "pocket model, no download", sound_ring),
     "Long audio - Stable Audio Open": ("Two minutes", "120 s out of 3 views of 47 s", "Stable Audio Open", long_sound),
     "Long audio and loops - Stable Audio 3 small": (
         "Five-minute loop",
@@ -285,7 +286,6 @@ CARDS = {  # name: (title, subtitle, what it is for, how it is drawn)
 HEARD = {  # run in turn by one server, which tells nothing of a plan that it has just made: neighbours differ
     DEMO: ("A first loop", "24 s out of 5 s, nothing to download", POCKET_SAID, heard_ring),
     "Long audio and loops - AudioLDM 2": ("24-second loop", "3 views of 10 s, a loop", POCKET_SAID, heard_ring),
-    APP: ("App: sound", "prompt, seconds, loop", POCKET_SAID, heard_ring),
     "Long audio in one window - LiteFocus": ("LiteFocus", "20 s in one window", POCKET_SAID, heard_focus),
     CLIP: ("Follow a clip", "a loop of 24 s in a clip's character", POCKET_SAID, heard_clip),
     TIMELINE: ("Prompt timeline", "30 s, a prompt for every stretch", POCKET_SAID, heard_timeline),
