@@ -25,7 +25,8 @@ export class PlanPanel extends Panel {
 
     draw() {
         const planned = planOf(typed(this.node), factsFor(this.node))
-        const lines = planned.problem ? [planned.problem] : describe(planned)
+        const sentence = planned.problem ?? planned.wait
+        const lines = sentence ? [sentence] : describe(planned)
         this.lines.replaceChildren(...lines.map(line => Object.assign(document.createElement("div"), {textContent: line})))
         this.lines.classList.toggle("safa-problem", Boolean(planned.problem))
         const {context, width, height} = sharp(this.canvas)

@@ -20,10 +20,10 @@ export function typed(node) {
     return decided ? {...values, ran: saidBy(node).safa_plan?.[0]?.length ?? 0} : values
 }
 
-// {plan, unit, scale, notes} of what is typed, or {problem: a sentence}. facts: of the model, null where not known.
+// {plan, unit, scale, notes} of what is typed, or {problem} or {wait}, a sentence each. facts: of the model, null where not known.
 export function planOf(asked, facts) {
     if (facts?.problem) return facts
-    if (asked.ran === 0) return {problem: say("The length comes from another node: the plan is drawn after a run.")}
+    if (asked.ran === 0) return {wait: say("The length comes from another node: the plan is drawn after a run.")}
     if (!facts) return guess(asked)
     const {length, view, overlap, loop, ran} = asked
     const unit = length || view ? asked.unit : "auto"
@@ -62,7 +62,7 @@ export function planOf(asked, facts) {
 const GUESSED = 1000
 
 function guess({length, unit, view, overlap, loop, ran}) {
-    if (!view || !(length || ran)) return {problem: say("The model is not known before a run: type length and view to see a plan.")}
+    if (!view || !(length || ran)) return {wait: say("The model is not known before a run: type length and view to see a plan.")}
     const plan = planViews(Math.max(GUESSED, Math.round((ran || length) / view * GUESSED)), GUESSED, overlap, loop)
     const notes = [say("The model is not known before a run: drawn without whole columns")]
     return drawn(plan, unit === "auto" ? "latent" : unit, view / GUESSED, notes)
