@@ -93,7 +93,7 @@ def _configuration(component: Path) -> SimpleNamespace:
 def add_route() -> None:
     """GET /safa/model_facts?folder=...&name=...: the facts as JSON, for the page that draws a plan before any run.
 
-    {"problem": sentence} for a model that makes no canvas; 404 where nothing is known. It tells of files that the
+    {"problem": sentence} for a model that makes no canvas; null where nothing is known. It tells of files that the
     page's own loaders list, and nothing else.
     """
     from aiohttp import web
@@ -106,9 +106,7 @@ def add_route() -> None:
             facts = await asyncio.to_thread(facts_before, folder, name)
         except ValueError as error:
             return web.json_response({"problem": str(error)})
-        if facts is None:
-            return web.Response(status=404)
-        return web.json_response(for_page(facts))
+        return web.json_response(None if facts is None else for_page(facts))
 
 
 def for_page(facts: ModelFacts) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import {saidBy} from "./said.js"
 import {modelFile} from "./upstream.js"
 
 const asked = new Map() // "folder/name" -> facts, null while or where they are not known
+const AGAIN = 10000 // ms until a file that was not known is asked for again: it may be there by then
 
 // {model, unit, scale, native_view, patch} as `nodes.joint.file_facts.for_page`, {problem: a sentence}, or null.
 export function factsFor(planner) {
@@ -18,9 +19,10 @@ function ofFile({folder, name}) {
         asked.set(key, null)
         const query = new URLSearchParams({folder, name})
         api.fetchApi(`/safa/model_facts?${query}`)
-            .then(answer => (answer.ok ? answer.json() : null))
+            .then(answer => answer.json())
             .then(facts => asked.set(key, facts))
-            .catch(() => asked.delete(key)) // no server for a moment: asked again
+            .catch(() => {}) // no server for a moment
+            .finally(() => asked.get(key) || setTimeout(() => asked.delete(key), AGAIN))
     }
     return asked.get(key)
 }
