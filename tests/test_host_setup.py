@@ -272,7 +272,7 @@ def test_the_folders_that_the_workflows_notes_name_are_there_after_setup(own, tm
     made = {place.name for place in (tmp_path / "data" / "models").iterdir()}
     named = set()
     for file in (Path(__file__).parent.parent / "workflows").glob("*.json"):
-        named.update(re.findall(r"models/(\w+)", file.read_text(encoding="utf-8")))
+        named.update(re.findall(r"\bmodels/(\w+)", file.read_text(encoding="utf-8")))
     assert named and named <= made
 
 

@@ -27,14 +27,15 @@ class AudioModel(WindowModel):
         from transformers import logging
 
         from ...nodes.audio.loader import audio_parts
-        from ...nodes.audio.model import latent_format, sampling_settings
+        from ...nodes.audio.model import sampling_settings
+        from ...nodes.audio.shapes import audio_latent
         from ...nodes.audio.vae import AudioVAE
 
         logging.disable_progress_bar()
         parts = audio_parts(folder)
         sampling_settings(parts.scheduler, parts.name)  # refuses what DDIM does not know
         super().__init__(parts.unet.to(device), DDIM.of(parts.scheduler), device, batch)
-        latent = latent_format(parts)
+        latent = audio_latent(parts.unet.config, parts.vae.config, parts.mel)
         self.text = parts.text.to(device)
         self.text.set_clip_options({"execution_device": device})
         self.tokenizer = parts.tokenizer

@@ -163,6 +163,7 @@ class SaFaMelDecode(io.ComfyNode):
                     tooltip="Its spectrogram: time in seconds, frequency in Hz, level in dB.",
                 ),
             ],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],  # its picture, dropped on the page, opens the workflow
             has_intermediate_output=True,  # what it says is shown again when its result comes from the cache
         )
 

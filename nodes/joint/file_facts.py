@@ -99,6 +99,9 @@ def add_route() -> None:
     from aiohttp import web
     from server import PromptServer  # starts with a running server only
 
+    if not hasattr(PromptServer, "instance"):  # a program that loads nodes and serves no page
+        return
+
     @PromptServer.instance.routes.get("/safa/model_facts")
     async def model_facts(request: web.Request) -> web.Response:
         folder, name = request.query.get("folder", ""), request.query.get("name", "")

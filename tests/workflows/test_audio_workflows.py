@@ -76,6 +76,9 @@ def test_a_workflow_runs_and_its_sound_has_the_asked_length(equipped, name):
         wrap = np.abs(sound[0] - sound[-1]).max()
         assert wrap <= np.abs(np.diff(sound, axis=0)).max()
     pictures = [Image.open(path) for path in equipped.files(result, "temp") if path.suffix == ".png"]
+    for output in result.outputs.values():  # the viewer of Loop VAE Decode
+        for ring in output.get("safa_ring", ()):
+            pictures += [Image.open(equipped.base / "temp" / image["filename"]) for image in ring["images"]]
     assert len(pictures) >= 2 and all(np.asarray(picture).std() > 1 for picture in pictures)
 
 

@@ -156,7 +156,7 @@ def bad_prompt(server, node_type, **changes):
     ("node_type", "changes", "said"),
     [
         ("SaFaSubviewPlanner", {"length": 320.0}, "ask for at least one view"),
-        ("SaFaSubviewPlanner", {"unit": "seconds"}, "choose pixels or latent"),
+        ("SaFaSubviewPlanner", {"unit": "seconds"}, "choose auto or latent"),
         ("SaFaSubviewPlanner", {"overlap": 0.6, "loop": True}, "overlap below one half"),
         ("SaFaReferenceSwap", {"interval": 64}, "Expected `interval` below"),
         ("SaFaSampler", {"denoise": 0.0}, "nothing would be sampled"),

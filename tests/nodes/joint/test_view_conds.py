@@ -138,7 +138,7 @@ def test_one_view_takes_only_the_prompt_of_its_span():
 
 def test_a_view_without_any_prompt_is_refused():
     canvas = canvas_of(WIDE, 16)
-    with pytest.raises(ValueError, match=r"SaFa Sampler: no prompt is for view 3 of 4 .*columns 18 to 33.*span"):
+    with pytest.raises(ValueError, match=r"SaFa Sampler: no prompt is for view 3 of 4 .*144 px to 272 px.*span"):
         joint(tiny_models.toy(), canvas, spanned(prompt(1), 0, 20) + spanned(prompt(2), 30, 44), prompt(99))
 
 
