@@ -86,6 +86,12 @@ class ViewPlan:
         return [following - start for start, following in pairwise(starts)]
 
 
+def least_overlap(view: int, overlap: float) -> int:
+    """Columns that views share at least: a share `overlap` of a view, rounded up, and never the whole view."""
+    # 0.07 * 100 is 7.000000000000001: a float's rounding must not cost a column
+    return min(math.ceil(overlap * view - 1e-6), view - 1)
+
+
 def plan_views(length: int, view: int, overlap: float = 0.2, loop: bool = False) -> ViewPlan:
     """Cover a canvas with as few views as possible, evenly.
 
@@ -104,8 +110,7 @@ def plan_views(length: int, view: int, overlap: float = 0.2, loop: bool = False)
         raise ValueError(f"Expected `length` of at least one view ({view} latent columns), got {length}.")
     if not 0 <= overlap < 1:
         raise ValueError(f"Expected `overlap` in [0, 1), got {overlap}.")
-    # 0.07 * 100 is 7.000000000000001: a float's rounding must not cost a column
-    shared = min(math.ceil(overlap * view - 1e-6), view - 1)
+    shared = least_overlap(view, overlap)
     if loop:
         count = math.ceil(length / (view - shared))
         starts = tuple(i * length // count for i in range(count))

@@ -12,6 +12,7 @@ from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
 from ...safa_core import ViewPlan, plan_views
+from ...safa_core.plan import least_overlap
 from ..canvas import Canvas
 from ..errors import named
 from ..node_text import show_preview
@@ -115,7 +116,6 @@ class SaFaSubviewPlanner(io.ComfyNode):
                 ),
                 io.Int.Output(display_name="view_height", tooltip="Height of one view in pixels, as view_width."),
             ],
-            hidden=[io.Hidden.unique_id],
             is_output_node=True,  # its picture is there after every run, also where all results come from the cache
         )
 
@@ -216,8 +216,7 @@ def plan_canvas(
             f"the canvas is {facts.measure(columns)} long, but {facts.name} sees patches of "
             f"{facts.measure(facts.patch)}; use a length that is a multiple of it."
         )
-    shared = _shared(view, overlap)
-    views = columns / (view - shared)
+    views = columns / (view - least_overlap(view, overlap))
     if views > MOST_VIEWS or views * view > MOST_COLUMNS:
         raise ValueError(
             f"a canvas of {facts.measure(columns)} takes about {views:.0f} views of {facts.measure(view)}, more than "
@@ -233,15 +232,10 @@ def _plan_patches(columns: int, view: int, overlap: float, loop: bool, patch: in
     return ViewPlan(tuple(start * patch for start in plan.starts), plan.view * patch, plan.length * patch, loop)
 
 
-def _shared(view: int, overlap: float) -> int:
-    """Columns of the least overlap, as `plan_views` rounds them."""
-    return min(math.ceil(overlap * view - 1e-6), view - 1)
-
-
 def _paper_length(facts: ModelFacts, view: int, overlap: float, loop: bool) -> int:
     """Columns that the paper's number of views covers at exactly this overlap; at least one view's."""
     count, view = PAPER_VIEWS[facts.unit], view // facts.patch
-    shared = _shared(view, overlap)
+    shared = least_overlap(view, overlap)
     return facts.patch * max(view, count * (view - shared) + (0 if loop else shared))
 
 

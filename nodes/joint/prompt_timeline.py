@@ -125,7 +125,6 @@ class SaFaPromptTimeline(io.ComfyNode):
                 io.String.Output(display_name="info", tooltip="The timeline in one line."),
             ],
             has_intermediate_output=True,  # what it says is shown again when its result comes from the cache
-            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod

@@ -99,7 +99,7 @@ class SaFaRollHalf(io.ComfyNode):
                 io.Float.Output(display_name="score", tooltip="1 or less: no seam. 2: twice the change beside it."),
                 io.String.Output(display_name="info", tooltip="Where the seam is, and its score."),
             ],
-            hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.extra_pnginfo],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
             is_output_node=True,
         )
 

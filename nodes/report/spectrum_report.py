@@ -272,7 +272,6 @@ class SaFaSpectrumReport(io.ComfyNode):
                 io.Image.Output(display_name="plot", tooltip="Spectra, their difference, and the seams."),
                 io.String.Output(display_name="figures", tooltip="All numbers, a line each."),
             ],
-            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
