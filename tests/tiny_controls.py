@@ -37,9 +37,8 @@ def autoencoder(channels):
     return comfy.sd.VAE(sd=network.state_dict())
 
 
-@built_once
-def video_autoencoder():
-    """Wan's VAE, for which a batch of pictures is a video: latents [1, 16, T, H / 8, W / 8]."""
+def wan_vae_weights():
+    """A small VAE of Wan's, as the weights of its file."""
     network = comfy.ldm.wan.vae.WanVAE(
         dim=8,
         z_dim=16,
@@ -51,7 +50,13 @@ def video_autoencoder():
         conv_out_channels=3,
         dropout=0.0,
     )
-    return comfy.sd.VAE(sd=randomise(network, 7).state_dict())
+    return randomise(network, 7).state_dict()
+
+
+@built_once
+def video_autoencoder():
+    """Wan's VAE, for which a batch of pictures is a video: latents [1, 16, T, H / 8, W / 8]."""
+    return comfy.sd.VAE(sd=wan_vae_weights())
 
 
 # ---- ControlNets of UNets ----

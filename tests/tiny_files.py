@@ -13,11 +13,11 @@ import comfy.ldm.audio.embedders
 import comfy.ldm.audio.vae_sa3
 import comfy.ldm.cosmos.predict2
 import comfy.ldm.models.autoencoder
-import comfy.ldm.wan.vae
 import comfy.taesd.taesd
 
 from . import tiny_checkpoints, tiny_families, tiny_models
 from .tiny_checkpoints import prefixed, save
+from .tiny_controls import wan_vae_weights
 from .tiny_models import build, randomise
 
 WIDTH, POOLED = 768, 768
@@ -179,18 +179,7 @@ def small_vae(path):
 
 def wan_vae(path):
     """Wan's VAE, which Qwen-Image, Krea 2 and Anima share; for VAELoader."""
-    network = comfy.ldm.wan.vae.WanVAE(
-        dim=8,
-        z_dim=16,
-        dim_mult=[1, 2, 4, 4],
-        num_res_blocks=2,
-        attn_scales=[],
-        temperal_downsample=[False, True, True],
-        image_channels=3,
-        conv_out_channels=3,
-        dropout=0.0,
-    )
-    return save(path, randomise(network, 7).state_dict())
+    return save(path, wan_vae_weights())
 
 
 def flux2_vae(path):

@@ -187,12 +187,18 @@ def test_an_app_opens_with_its_inputs_and_a_run_button(name, comfy):
     comfy.set("Comfy.VueNodes.Enabled", False)  # an app switches it on
 
 
-def test_planner_and_sampler_are_found_by_what_people_search(comfy):
+def search_nodes(comfy):
+    """Opens the search for nodes on a blank workflow; returns Playwright's page."""
     page = comfy.page
     page.get_by_role("button", name="Create a new blank workflow").click()
     page.wait_for_function("() => app.graph.nodes.length === 0")
     page.mouse.dblclick(900, 800)
     page.wait_for_function("() => document.activeElement?.tagName === 'INPUT'")
+    return page
+
+
+def test_planner_and_sampler_are_found_by_what_people_search(comfy):
+    page = search_nodes(comfy)
     for word in SEARCHED:
         page.locator(":focus").fill(word)
         for title in ("Subview Planner", "SaFa Sampler"):
@@ -201,11 +207,7 @@ def test_planner_and_sampler_are_found_by_what_people_search(comfy):
 
 
 def test_the_blueprint_is_found_by_its_name(comfy):
-    page = comfy.page
-    page.get_by_role("button", name="Create a new blank workflow").click()
-    page.wait_for_function("() => app.graph.nodes.length === 0")
-    page.mouse.dblclick(900, 800)
-    page.wait_for_function("() => document.activeElement?.tagName === 'INPUT'")
+    page = search_nodes(comfy)
     page.keyboard.type(BLUEPRINT)
     page.get_by_text("Subgraph Blueprints / ").first.wait_for()
     page.keyboard.press("Enter")
