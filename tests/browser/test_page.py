@@ -206,6 +206,21 @@ def test_a_run_from_the_cache_says_it_again(spoken, comfy, speakers):
     comfy.wait_for_node("SaFaSaveLoop", LINES + ".match(/^loop_\\d+_\\.wav: 2 s at/)", RUN_TIME)
 
 
+@RENDERERS
+def test_the_player_is_the_only_one_and_its_node_keeps_its_size(spoken, comfy, speakers, renderer, shot, vue):
+    renderer(vue)
+    open_as(comfy, speakers, f"alone {vue}")
+    before = comfy.of_node("SaFaSaveLoop", "return [...node.size]")
+    comfy.page.evaluate(QUEUE)
+    comfy.wait_for_node("SaFaSaveLoop", LINES + ".match(/^loop_\\d+_\\.wav: 2 s at/)", RUN_TIME)
+    comfy.look_at("SaFaSaveLoop")
+    shot("player")
+    assert comfy.of_node("SaFaSaveLoop", "return [...node.size]") == before
+    times = comfy.page.get_by_text("0:00 / 0:02", exact=True)
+    assert times.count() == 1
+    assert comfy.page.locator("audio:visible").count() == 0
+
+
 def test_a_wav_dropped_on_the_page_opens_its_workflow(spoken, comfy, server):
     saved = max((server.base / "output" / "audio").glob("loop_*.wav"), key=lambda path: path.stat().st_mtime)
     comfy.page.evaluate("() => app.graph.clear()")

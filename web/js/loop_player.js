@@ -23,6 +23,7 @@ export class LoopPlayer extends Panel {
         this.buildScreen()
         this.buildControls()
         this.text = child(this.element, "div", "safa-lines")
+        this.hideHost(true) // the new renderer looks once, when the node is made
         this.enable()
     }
 
@@ -113,9 +114,15 @@ export class LoopPlayer extends Panel {
         this.sound = sound
         if (sound.buffer) this.image = spectrogram(sound.buffer)
         this.looped = Boolean(sound.loop || (this.node.type !== "SaFaSaveLoop" && this.plan?.loop))
-        const host = widgetOf(this.node, "audioUI")
-        if (host) host.hidden = host.options.hidden = Boolean(sound.buffer)
+        this.hideHost(Boolean(sound.buffer))
         this.enable()
+    }
+
+    // The host's own player is there for what cannot be played here.
+    hideHost(hidden) {
+        const host = widgetOf(this.node, "audioUI")
+        if (host) host.hidden = host.options.hidden = hidden
+        this.node.setDirtyCanvas?.(true, true)
     }
 
     enable() {
