@@ -92,8 +92,9 @@ def models(server, models):
 
 def check(comfy, workflow):
     """The page has the workflow's nodes, links and values, and nothing to complain of."""
-    page, shown = comfy.page, comfy.graph()
+    page = comfy.page
     comfy.settle()  # it looks for missing files after it has drawn the graph
+    shown = comfy.graph()
     assert page.get_by_test_id("error-overlay").count() == 0, page.get_by_test_id("error-overlay").inner_text()
     assert page.evaluate(MISSING) == []
     assert set(page.evaluate(STRAY)) <= CHOSEN_BY_USER
