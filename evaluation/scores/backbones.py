@@ -40,6 +40,7 @@ class Backbone:
     load:    path -> an object with `windows(batch, sample_rate or None) -> dict of tensors`, on `device()`.
     files:   of a transformers folder; none where any one file of weights in the folder will do.
     prefix:  how that file's name begins. package: what else must be installed.
+    fetched: whether `python run.py eval --get-networks` puts it there.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Backbone:
     files: tuple[tuple[str, ...], ...] = ()
     prefix: str = ""
     package: str = ""
+    fetched: bool = False
 
     def path(self, models: Path) -> Path | None:
         """The transformers folder or the file of weights; None where it is not there."""
@@ -67,7 +69,8 @@ class Backbone:
         folder = models / self.folder
         absent = self._absent(folder) if folder.is_dir() else self.files
         listed = f" ({', '.join(group[0] for group in absent)})" if absent else ""
-        return f"no weights: put {self.what} into {folder}{listed}."
+        command = ", or run `python run.py eval --get-networks`" if self.fetched else ""
+        return f"no weights: put {self.what} into {folder}{listed}{command}."
 
     def open(self, models: Path):
         """The loaded network; ValueError, one sentence, for what is not there or not usable."""

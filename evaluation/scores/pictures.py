@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch.nn.functional import avg_pool2d, conv2d, interpolate, max_pool2d, relu
 
-from ...safa_core.methods.lpips import load_backbone
+from ...safa_core.methods.lpips import backbone_name, load_backbone
 from .backbones import Backbone, device, ready, state
 
 SIDE = 299  # pixels of Inception's input
@@ -59,12 +59,16 @@ class Inception:
 
 
 class Lpips:
-    """LPIPS with VGG16 (Zhang et al., 2018): torchmetrics' heads on the user's backbone."""
+    """LPIPS with VGG16 or AlexNet (Zhang et al., 2018): torchmetrics' heads on the user's backbone."""
 
     def __init__(self, path: Path):
         from torchmetrics.functional.image.lpips import _LPIPS
 
-        self.network = ready(load_backbone(_LPIPS(net="vgg", pnet_rand=True), state(path)))
+        weights = state(path)
+        kind = backbone_name(weights)
+        if kind is None:
+            raise ValueError("expected torchvision's vgg16 or alexnet")
+        self.network = ready(load_backbone(_LPIPS(net=kind, pnet_rand=True), weights))
 
     def distance(self, a: torch.Tensor, b: torch.Tensor) -> float:
         """Of two pictures [3, H, W] in 0 ... 1."""
@@ -98,6 +102,7 @@ INCEPTION = Backbone(
     "evaluation/inception",
     "pt_inception-2015-12-05-6726825d.pth of pytorch-fid (github.com/mseitzer/pytorch-fid, releases)",
     Inception,
+    fetched=True,
 )
 LPIPS = Backbone(
     "lpips",
@@ -106,6 +111,16 @@ LPIPS = Backbone(
     Lpips,
     prefix="vgg16",
     package="torchmetrics",
+    fetched=True,
+)
+ALEXNET = Backbone(
+    "lpips@alexnet",
+    LPIPS.folder,
+    "alexnet-owt-7be5be79.pth of torchvision (download.pytorch.org/models)",
+    Lpips,
+    prefix="alexnet",
+    package=LPIPS.package,
+    fetched=True,
 )
 VGG19 = Backbone(
     "vgg19",
@@ -114,4 +129,4 @@ VGG19 = Backbone(
     Style,
     prefix="vgg19",
 )
-VGG16 = Backbone("vgg16", LPIPS.folder, LPIPS.what, Style, prefix="vgg16")
+VGG16 = Backbone("vgg16", LPIPS.folder, LPIPS.what, Style, prefix="vgg16", fetched=True)

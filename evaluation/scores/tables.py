@@ -18,7 +18,7 @@ from .interface import Measures, Samples, Score, grouped
 from .language import AST, CLAP, CLIP
 from .metrics import frechet_distance, intra_similarity, kernel_distance
 from .panns import PANNS
-from .pictures import INCEPTION, LPIPS, VGG16, VGG19
+from .pictures import ALEXNET, INCEPTION, LPIPS, VGG16, VGG19
 from .sound import mel_pictures
 from .vggish import VGGISH
 
@@ -71,12 +71,15 @@ def clap_likeness(samples: Samples, numbers: list[int], models: Path) -> float:
     return intra_similarity(embedded(CLAP, samples, models)["embedding"][numbers])
 
 
-@torch.inference_mode()
-def lpips_apart(samples: Samples, numbers: list[int], models: Path) -> float:
-    """Mean LPIPS of the pairs of a canvas's windows; of sound, of their mel spectrograms."""
-    windows = samples.windows[numbers].to(device())
-    pictures = windows if samples.sample_rate is None else mel_pictures(windows, samples.sample_rate)
-    return mean_of_pairs(LPIPS.open(models).distance, list(pictures.float()))
+def lpips_apart(backbone: Backbone):
+    @torch.inference_mode()
+    def value(samples: Samples, numbers: list[int], models: Path) -> float:
+        """Mean LPIPS of the pairs of a canvas's windows; of sound, of their mel spectrograms."""
+        windows = samples.windows[numbers].to(device())
+        pictures = windows if samples.sample_rate is None else mel_pictures(windows, samples.sample_rate)
+        return mean_of_pairs(backbone.open(models).distance, list(pictures.float()))
+
+    return value
 
 
 def style_apart(backbone: Backbone):
@@ -134,7 +137,7 @@ COLUMNS = (
     _against("fad", "FAD↓", "audio", VGGISH, "embedding", frechet),
     _against("kl", "KL↓", "audio", PANNS, "logits", divergence),
     _aligned("clap", "CLAP↑", "audio", CLAP),
-    _within("intra_lpips", "ILPIPS↓", "any", "lower", LPIPS, lpips_apart),
+    _within("intra_lpips", "ILPIPS↓", "any", "lower", LPIPS, lpips_apart(LPIPS)),
     _within("intra_clap", "ICLAP↑", "audio", "higher", CLAP, clap_likeness),
     _against("fid", "FID↓", "image", INCEPTION, "embedding", frechet),
     _against("kid", "KID↓", "image", INCEPTION, "embedding", kernel),
@@ -147,5 +150,6 @@ OTHER_EMBEDDINGS = (  # the same columns by a backbone that the paper did not us
     _against("kl@ast", "KL (AST)↓", "audio", AST, "logits", divergence),
     _against("fid@clip", "FID (CLIP)↓", "image", CLIP, "embedding", frechet),
     _against("kid@clip", "KID (CLIP)↓", "image", CLIP, "embedding", kernel),
+    _within("intra_lpips@alexnet", "ILPIPS (AlexNet)↓", "any", "lower", ALEXNET, lpips_apart(ALEXNET)),
     _within("intra_style@vgg16", "IStyleL (VGG16)↓", "image", "lower", VGG16, style_apart(VGG16), THOUSAND),
 )

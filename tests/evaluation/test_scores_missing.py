@@ -30,9 +30,20 @@ PLACES = {
     "kl@ast": "evaluation/ast",
     "fid@clip": "evaluation/clip",
     "kid@clip": "evaluation/clip",
+    "intra_lpips@alexnet": "perceptual",
     "intra_style@vgg16": "perceptual",
+    "fd@yamnet": "evaluation/yamnet",
+    "kl@yamnet": "evaluation/yamnet",
+    "recognised@yamnet": "evaluation/yamnet",
 }
 ONE_FILE = {name: place for name, place in PLACES.items() if not place.endswith(("clap", "clip", "ast"))}
+
+PREFIXES = {
+    "intra_lpips": "vgg16",
+    "intra_lpips@alexnet": "alexnet",
+    "intra_style@vgg16": "vgg16",
+    "intra_style": "vgg19",
+}
 
 
 def asked(name, folder):
@@ -81,7 +92,7 @@ def test_a_folder_that_lacks_a_file_is_told_which(tmp_path):
     assert SCORES["clap"].missing(tmp_path).endswith(f"into {folder} (model.safetensors, tokenizer.json).")
 
 
-@pytest.mark.parametrize("name", ["intra_lpips"])
+@pytest.mark.parametrize("name", ["intra_lpips", "intra_lpips@alexnet"])
 def test_without_torchmetrics_a_score_says_so(tmp_path, name, monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda n, *a: None if n == "torchmetrics" else find(n, *a))
@@ -95,11 +106,11 @@ def test_without_torchmetrics_a_score_says_so(tmp_path, name, monkeypatch):
 @pytest.mark.parametrize("name", ONE_FILE)
 @pytest.mark.parametrize("content", [b"", b"no weights at all", b"PK\x03\x04 cut off"])
 def test_a_broken_file_is_told_in_one_sentence(tmp_path, name, ending, content):
-    if name == "intra_lpips":
+    if name.startswith("intra_lpips"):
         pytest.importorskip("torchmetrics")
     folder = tmp_path / ONE_FILE[name]
     folder.mkdir(parents=True)
-    prefix = {"perceptual": "vgg16", "evaluation/vgg19": "vgg19"}.get(ONE_FILE[name], "x")
+    prefix = PREFIXES.get(name, "x")
     (folder / f"{prefix}.{ending}").write_bytes(content)
     assert SCORES[name].missing(tmp_path) is None
     with pytest.raises(ValueError, match="does not hold usable weights") as refused:
@@ -110,11 +121,11 @@ def test_a_broken_file_is_told_in_one_sentence(tmp_path, name, ending, content):
 
 @pytest.mark.parametrize("name", ONE_FILE)
 def test_weights_of_another_network_are_refused(tmp_path, name):
-    if name == "intra_lpips":
+    if name.startswith("intra_lpips"):
         pytest.importorskip("torchmetrics")
     folder = tmp_path / ONE_FILE[name]
     folder.mkdir(parents=True)
-    prefix = {"perceptual": "vgg16", "evaluation/vgg19": "vgg19"}.get(ONE_FILE[name], "x")
+    prefix = PREFIXES.get(name, "x")
     save_file({"layer.weight": torch.zeros(3, 3)}, folder / f"{prefix}.safetensors")
     with pytest.raises(ValueError, match="does not hold usable weights"):
         asked(name, tmp_path)
