@@ -1,4 +1,4 @@
-"""The demo itself: a server of its own, the same workflow three times, three files."""
+"""The demo itself: a server of its own, the first workflow once, or with every method to compare."""
 
 import io
 import json
@@ -44,21 +44,27 @@ class Demo:
 
     def make(self) -> list[str]:
         """Write the files; their names. The sound comes first: there is something to hear while the rest is made."""
-        pictures, out = {}, self.options.out
-        for method in sorted(METHODS, key=lambda name: name != self.options.method):
-            first = method == self.options.method
-            result = self._run(method, show_texts=first)
-            shown = self.server.files(result, "temp", str(of_type(self.workflow, "SaFaMelDecode")["id"]))
-            (picture,) = (path for path in shown if path.suffix == ".png")
-            pictures[method] = picture.read_bytes()
-            if first:
-                (sound,) = self.server.files(result)
-                put(out, {self.sound: sound.read_bytes(), "spectrogram.png": pictures[method]})
-                for older in ("compare.png", "server.log"):  # of another sound, of a failure
-                    (out / older).unlink(missing_ok=True)
-                self.report.say(f"{out / self.sound} is ready; the other two methods are for the comparison")
+        out, method = self.options.out, self.options.method
+        result = self._run(method, show_texts=True)
+        (sound,) = self.server.files(result)
+        pictures = {method: self._picture(result)}
+        put(out, {self.sound: sound.read_bytes(), "spectrogram.png": pictures[method]})
+        for older in ("compare.png", "server.log"):  # of another sound, of a failure
+            (out / older).unlink(missing_ok=True)
+        if not self.options.compare:
+            return [self.sound, "spectrogram.png"]
+        self.report.say(f"{out / self.sound} is ready; the other methods follow for the comparison")
+        for other in METHODS:
+            if other != method:
+                pictures[other] = self._picture(self._run(other, show_texts=False))
         put(out, {"compare.png": self._compared(pictures)})
         return [self.sound, "spectrogram.png", "compare.png"]
+
+    def _picture(self, result: Result) -> bytes:
+        """The PNG of Mel Decode's spectrogram."""
+        shown = self.server.files(result, "temp", str(of_type(self.workflow, "SaFaMelDecode")["id"]))
+        (picture,) = (path for path in shown if path.suffix == ".png")
+        return picture.read_bytes()
 
     def _run(self, method: str, show_texts: bool) -> Result:
         workflow = customised(self.workflow, self.object_info, self.options, method)
@@ -130,12 +136,16 @@ def run_demo(comfyui: Path, options: Options, arguments: list[str], link_pack) -
 
 
 def say_goodbye(report: Report, options: Options, names: list[str], seconds: float) -> None:
-    sound, spectrogram, compare = (options.out / name for name in names)
-    report.say(f"done in {seconds:.0f} s:")
     listen = "play it on repeat: its end flows into its start" if options.loop else "play it"
-    for path, text in ((sound, listen), (spectrogram, "what you hear, and the views that it was made of"),
-                       (compare, "SaFa, average and triangular, one above the other")):  # fmt: skip
-        print(f"  {path}  {text}")
+    texts = [
+        listen,
+        "what you hear, and the views that it was made of",
+        "SaFa, average, triangular: one above the other",
+    ]
+    report.say(f"done in {seconds:.0f} s:")
+    for name, text in zip(names, texts, strict=False):
+        print(f"  {options.out / name}  {text}")
     report.say("next:")
     print('  python run.py demo --prompt "waves with distant bells" --seed 8')
+    print("  python run.py demo --compare")
     print("  python run.py serve, then A first loop in Templates, or spectrogram.png dropped on the page")

@@ -16,12 +16,15 @@ WORKFLOW = ROOT / "workflows" / "A first loop, no download - seamless rain.json"
 METHODS = ("safa", "average", "triangular")
 WINDOW, SHORTEST, LONGEST = 5.12, 6.0, 600.0  # seconds: the model's own window, and what the demo makes of it
 MOST_STEPS = 1000  # as many timesteps as the model was trained with
-NEEDED_SPACE = 200 * 1024**2  # bytes; ten minutes of 24-bit sound three times, and the pictures
+NEEDED_SPACE = 200 * 1024**2  # bytes; ten minutes of 24-bit sound with every method, and the pictures
 
 
 @dataclass(frozen=True)
 class Options:
-    """Checked. prompt, seed, steps: None leaves the workflow's own. seconds: of the sound. out: a folder, absolute."""
+    """Checked. prompt, seed, steps: None leaves the workflow's own. seconds: of the sound. out: a folder, absolute.
+
+    compare: whether the other methods make it too.
+    """
 
     prompt: str | None
     seconds: float
@@ -29,6 +32,7 @@ class Options:
     method: str
     seed: int | None
     steps: int | None
+    compare: bool
     out: Path
 
 
@@ -39,7 +43,7 @@ class _Parser(argparse.ArgumentParser):
 
 def parse(argv: list[str]) -> Options:
     """Options of a command line, the model and the output folder checked too (ValueError, one sentence)."""
-    text = "Makes a loop with the pocket model, and compares three ways of joining its windows."
+    text = "Makes a loop with the pocket model; --compare shows it beside two other ways of joining its windows."
     parser = _Parser(prog="run.py demo", description=text, allow_abbrev=False)
     parser.add_argument("--prompt", metavar="TEXT", help="what it shall sound like (default: the workflow's)")
     parser.add_argument("--seconds", default="24", help=f"{SHORTEST:g} to {LONGEST:g} (default: 24)")
@@ -47,6 +51,9 @@ def parse(argv: list[str]) -> Options:
     parser.add_argument("--method", default="safa", help="{} (default: safa)".format(", ".join(METHODS)))
     parser.add_argument("--seed", help="another number, another sound (default: the workflow's)")
     parser.add_argument("--steps", help="denoising steps: more take longer (default: the workflow's)")
+    parser.add_argument(
+        "--compare", action="store_true", help="make it with every method, one above the other in compare.png"
+    )
     parser.add_argument("--out", default="safa-demo", metavar="FOLDER", help="(default: safa-demo)")
     given = parser.parse_args(argv)
     if given.prompt is not None and not given.prompt.strip():
@@ -57,7 +64,7 @@ def parse(argv: list[str]) -> Options:
     seed = _whole("--seed", given.seed, 0, 2**64 - 1)
     steps = _whole("--steps", given.steps, 1, MOST_STEPS)
     check_model(MODEL)
-    return Options(given.prompt, seconds, given.loop, given.method, seed, steps, _folder(given.out))
+    return Options(given.prompt, seconds, given.loop, given.method, seed, steps, given.compare, _folder(given.out))
 
 
 def options_or_exit(argv: list[str]) -> Options:
@@ -76,8 +83,7 @@ def _seconds(text: str) -> float:
     if not SHORTEST <= value <= LONGEST:
         raise ValueError(
             f"Expected --seconds from {SHORTEST:g} to {LONGEST:g}, got {text}: a loop needs more than the model's own "
-            f"window of {WINDOW:g} s, and everything is made three times to compare; the workflow in ComfyUI makes an "
-            "hour, too."
+            f"window of {WINDOW:g} s; the workflow in ComfyUI makes an hour, too."
         )
     return value
 

@@ -42,14 +42,14 @@ def refusal(*argv):
 def test_without_options_the_workflow_decides(model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     got = options.parse([])
-    assert got == options.Options(None, 24.0, True, "safa", None, None, tmp_path / "safa-demo")
+    assert got == options.Options(None, 24.0, True, "safa", None, None, False, tmp_path / "safa-demo")
     assert not got.out.exists()
 
 
 def test_every_option_is_read(model, tmp_path):
     argv = ["--prompt", "waves", "--seconds", "6", "--no-loop", "--method", "average", "--seed", "0", "--steps", "1000"]
-    got = options.parse([*argv, "--out", str(tmp_path / "new" / "deep")])
-    assert got == options.Options("waves", 6.0, False, "average", 0, 1000, tmp_path / "new" / "deep")
+    got = options.parse([*argv, "--compare", "--out", str(tmp_path / "new" / "deep")])
+    assert got == options.Options("waves", 6.0, False, "average", 0, 1000, True, tmp_path / "new" / "deep")
     assert options.parse(["--seconds", "600"]).seconds == 600
 
 
@@ -178,5 +178,5 @@ def test_help_lists_the_options(tmp_path):
     command = [sys.executable, str(run.ROOT / "run.py"), "demo", "--help"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0
-    for name in ("--prompt", "--seconds", "--no-loop", "--method", "--seed", "--steps", "--out"):
+    for name in ("--prompt", "--seconds", "--no-loop", "--method", "--seed", "--steps", "--compare", "--out"):
         assert name in done.stdout
