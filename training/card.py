@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-from .sounds import CLASSES
+from .data import MEL
+from .kinds import NAMES
 
 CARD = """---
-license: apache-2.0
+license: {licence}
 tags: [text-to-audio, latent-diffusion]
 ---
 # {name}
 
-A small text-to-audio latent diffusion model for ComfyUI-SaFa: {classes}, and pairs of them; 16 kHz
-mono, windows of 5.12 s. It knows {words} words; every other word is read as "unknown".
+A small text-to-audio latent diffusion model for ComfyUI-SaFa: {kinds}, and pairs of them; 24 kHz mono, windows of
+5.12 s. It has {words} words of its own, many of them other names of those kinds ("downpour", "bonfire"), and reads
+every other word in pieces, which say little to it; the node that encodes a prompt says what it understood.
 
-- **Data**: {clips} clips of 8 s, synthesised and captioned by `training/sounds` (numpy and scipy, seeded; no recording
-  of anybody), three in ten of them a mixture of two classes.
-- **Layout**: diffusers. AutoencoderKL on log-mels (16 kHz, 1024/160, 64 bands, ln), 8 channels, a quarter of the size
-  each way, no attention; UNet2DConditionModel with a T5EncoderModel of two layers over words; AudioLDM's betas,
-  v-prediction, DDIM. Weights in half precision. No vocoder: Mel Decode uses Griffin-Lim.
-- **Training**: seed {seed}; {vae_steps} steps of the autoencoder in {vae_minutes} min, {steps} of the denoiser (clips
-  of 0.32 s to 5.12 s, without padding; weights averaged) in {minutes} min, on {machine}, other work on them
-  included; bfloat16 autocast. The log is in `training_log.jsonl`; its last losses:
-  autoencoder {vae_losses};
-  denoiser {losses}.
-- **Command**: `python run.py train --clips {clips} --vae-steps {vae_steps} --steps {steps} --seed {seed}`
-- **Figures**: `docs/pocket_eval.md` of the repository, made by `python run.py eval --pocket`.
-- **Licence**: Apache-2.0, as the repository.
+- **Data**: {clips} clips of 8 s, {data}, three in ten of them a pair of two kinds;
+  captions by `training/kinds.py`. {held}
+- **Layout**: diffusers. AutoencoderKL on log-mels (24 kHz, {mel}), 8 channels, a quarter of the
+  size each way, no attention; UNet2DConditionModel with a T5EncoderModel of two layers over words and pieces of words;
+  AudioLDM's betas, v-prediction, DDIM. Weights in half precision. {sound}
+- **Training**: seed {seed}{begun}; {stages}, on {machine}, other work on them included. The log is in
+  `training_log.jsonl`; its last losses:
+  {losses}.
+- **Command**: `python run.py train {command}`
+- **Licence**: {licence_told}
 
-Limits: it imitates a synthesiser, not the world, and is there to try and to judge the nodes with.
+Limits: a few minutes of sound of most kinds taught it, so that it varies little within a kind; kinds that nobody named
+here come out as the nearest of them.
 """
 
 
@@ -36,27 +36,56 @@ def model_card(options, words: int, log: list[dict], machine: str) -> str:
     stages: dict[str, list[dict]] = {}
     for line in log:
         stages.setdefault(line["stage"], []).append(line)
-
-    def losses(name):
-        last = stages[name][-1]
-        return ", ".join(f"{k} {v:.3f}" for k, v in last.items() if k not in ("stage", "step", "seconds_per_step"))
-
-    def minutes(name):
-        lines = stages[name]
-        pace = sum(line["seconds_per_step"] for line in lines) / len(lines)
-        return round(pace * lines[-1]["step"] / 60)
-
+    free = options.no_recordings
     return CARD.format(
+        licence="apache-2.0" if free else "cc-by-sa-4.0",
+        licence_told=(
+            "Apache-2.0, as the repository."
+            if free
+            else "CC-BY-SA-4.0, as the recordings ask; `CREDITS.md` names who made them. The code is Apache-2.0."
+        ),
         name=options.out.name,
-        classes=", ".join(CLASSES),
+        kinds=", ".join(NAMES),
         words=words,
         clips=options.clips,
+        data=(
+            "synthesised by `training/sounds`"
+            if free
+            else "cut from recordings (`training/recordings`) and synthesised by `training/sounds`"
+        ),
+        held="" if free else "One recording of each kind is held out for measuring.",
+        mel=f"{MEL.n_fft}/{MEL.hop}, {MEL.bins} bands, ln",
+        sound=(
+            "The vocoder is transformers' SpeechT5HifiGan."
+            if options.vocoder_steps
+            else "No vocoder: Mel Decode uses Griffin-Lim."
+        ),
         seed=options.seed,
-        vae_steps=options.vae_steps,
-        vae_minutes=minutes("vae"),
-        steps=options.steps,
-        minutes=minutes("denoiser"),
+        begun=f", begun from the weights of {options.begin.name}" if options.begin else "",
+        stages=", ".join(_time(name, lines) for name, lines in stages.items()),
         machine=machine,
-        vae_losses=losses("vae"),
-        losses=losses("denoiser"),
+        losses=";\n  ".join(_losses(name, lines) for name, lines in stages.items()),
+        command=_command(options),
     )
+
+
+def _time(stage: str, lines: list[dict]) -> str:
+    pace = sum(line["seconds_per_step"] for line in lines) / len(lines)
+    return f"{lines[-1]['step']} steps of the {stage} in {round(pace * lines[-1]['step'] / 60)} min"
+
+
+def _losses(stage: str, lines: list[dict]) -> str:
+    last = lines[-1].items()
+    named = ", ".join(f"{k} {v:.3f}" for k, v in last if k not in ("stage", "step", "seconds_per_step"))
+    return f"{stage} {named}"
+
+
+def _command(options) -> str:
+    given = [f"--clips {options.clips}", f"--vae-steps {options.vae_steps}", f"--steps {options.steps}"]
+    if options.vocoder_steps:
+        given.append(f"--vocoder-steps {options.vocoder_steps}")
+    if options.no_recordings:
+        given.append("--no-recordings")
+    if options.begin:
+        given.append(f"--begin {options.begin.name}")
+    return " ".join([*given, f"--seed {options.seed}"])

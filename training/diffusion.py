@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,15 +11,15 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 
 from .data import MEL, ClipSet
-from .loop import Stage
-from .text import WIDTH, new_text_encoder, token_batch
+from .loop import DEVICE, Stage, half_precision, weights
+from .text import WIDTH, new_text_encoder, roughened, token_batch
 from .vae import CHANNELS, DOWN
 
 COLUMNS = 128  # the native window: 5.12 s
-# Clips of many lengths without padding (section 3.1 of SaFa), 0.32 s to the native window, and how often each
-LENGTHS, SHARES = (8, 16, 32, 64, 128), (0.08, 0.08, 0.12, 0.17, 0.55)
-BATCH_COLUMNS, MOST = 12 * COLUMNS, 32  # columns of a batch; clips of a batch of short ones
-UNPROMPTED, FORGOTTEN = 0.1, 0.03  # shares of prompts left out for guidance, and of words read as unknown
+# Clips of many lengths without padding (section 3.1 of SaFa), 0.64 s to the native window, and how often each
+LENGTHS, SHARES = (16, 32, 64, 128), (0.06, 0.08, 0.16, 0.7)
+BATCH_COLUMNS, MOST = 8 * COLUMNS, 32  # columns of a batch; clips of a batch of short ones
+UNPROMPTED = 0.1  # share of prompts left out for guidance
 EMA = 0.999
 # AudioLDM's betas; v-prediction (Salimans and Ho, 2022), which weighs all noise levels for a small model
 SCHEDULER = {
@@ -61,9 +62,9 @@ def encode_clips(vae: AutoencoderKL, clips: ClipSet) -> LatentSet:
     """Every clip's latent. A window is cut out of it later, so that its edges have heard what lies beyond them."""
     parts = []
     for start in range(0, len(clips.captions), 8):
-        mel = torch.from_numpy(np.array(clips.mels[start : start + 8])).float()[:, None]
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            parts.append(vae.encode(mel).latent_dist.mean.half())
+        mel = torch.from_numpy(np.array(clips.mels[start : start + 8])).float()[:, None].to(DEVICE)
+        with half_precision():
+            parts.append(vae.encode(mel).latent_dist.mean.half().cpu())
     return LatentSet(torch.cat(parts), clips.captions)
 
 
@@ -77,13 +78,18 @@ def window_batch(data: LatentSet, generator: torch.Generator) -> tuple[torch.Ten
     return torch.stack(pieces).float(), [data.captions[i] for i in which]
 
 
-def denoiser_stage(data: LatentSet, tokenizer, steps: int) -> Stage:
-    """Noise is predicted as v, with the prompt left out now and then (Ho and Salimans, 2022)."""
-    unet, text = new_unet(), new_text_encoder(len(tokenizer))
-    # Both many times faster backwards in bfloat16 on a CPU than torch's fused attention and than its default layout
+def denoiser_stage(data: LatentSet, tokenizer, steps: int, begin: Path | None = None) -> Stage:
+    """Noise is predicted as v, with the prompt left out now and then (Ho and Salimans, 2022).
+
+    begin: the folder of a model whose denoiser and text encoder are trained on.
+    """
+    unet, text = new_unet(), new_text_encoder(tokenizer, begin)
+    if begin is not None:
+        unet.load_state_dict(weights(begin, "unet", "diffusion_pytorch_model"))
+    # Both faster backwards on a CPU, many times in bfloat16, than torch's fused attention and than its default layout
     unet.set_attn_processor(AttnProcessor())
     unet.to(memory_format=torch.channels_last)
-    both = torch.nn.ModuleDict({"unet": unet, "text": text})
+    both = torch.nn.ModuleDict({"unet": unet, "text": text}).to(DEVICE)
     average = torch.optim.swa_utils.AveragedModel(
         both, avg_fn=lambda old, new, k: old + (new - old) * max(1 - EMA, 9 / (10 + k))
     )
@@ -92,14 +98,16 @@ def denoiser_stage(data: LatentSet, tokenizer, steps: int) -> Stage:
 
     def step(k, generator):
         latents, captions = window_batch(data, generator)
-        captions = ["" if torch.rand((), generator=generator) < UNPROMPTED else c for c in captions]
-        ids, mask = token_batch(tokenizer, captions)
-        forget = (torch.rand(ids.shape, generator=generator) < FORGOTTEN) & (ids > tokenizer.unk_token_id)
-        ids = ids.masked_fill(forget, tokenizer.unk_token_id)
-        noise = torch.randn(latents.shape, generator=generator)
-        times = torch.randint(1000, (len(latents),), generator=generator)
+        prompts = [roughened(caption, generator) for caption in captions]
+        prompts = ["" if torch.rand((), generator=generator) < UNPROMPTED else prompt for prompt in prompts]
+        ids, mask = (tokens.to(DEVICE) for tokens in token_batch(tokenizer, prompts))
+        noise = torch.randn(latents.shape, generator=generator).to(DEVICE)
+        # spread evenly over the schedule in every batch, which makes its loss steadier
+        spread = (torch.rand((), generator=generator) + torch.arange(len(latents)) / len(latents)) % 1
+        times = (spread * 1000).long().to(DEVICE)
+        latents = latents.to(DEVICE)
         noisy = scheduler.add_noise(latents, noise, times).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with half_precision():
             hidden = text(input_ids=ids, attention_mask=mask)[0]
             made = unet(noisy, times, encoder_hidden_states=hidden, encoder_attention_mask=mask).sample
         loss = torch.nn.functional.mse_loss(made.float(), scheduler.get_velocity(latents, noise, times))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from transformers import PreTrainedTokenizerFast, T5EncoderModel
+from transformers import PreTrainedTokenizerFast, SpeechT5HifiGan, T5EncoderModel
 
 from .data import MEL
 from .diffusion import SCHEDULER
@@ -22,7 +22,7 @@ INDEX = {
     "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
     "unet": ["diffusers", "UNet2DConditionModel"],
     "vae": ["diffusers", "AutoencoderKL"],
-    "vocoder": [None, None],
+    "vocoder": ["transformers", "SpeechT5HifiGan"],
 }
 
 
@@ -32,24 +32,30 @@ def write_model(
     text: T5EncoderModel,
     tokenizer: PreTrainedTokenizerFast,
     unet: UNet2DConditionModel,
-    card: str,
+    vocoder: SpeechT5HifiGan | None,
+    texts: dict[str, str],
     log: list[dict],
 ) -> None:
     """Write everything in half precision beside `folder`, then put it in its place.
 
-    vae: standardised, so that its scale factor is 1. card: README.md; log: of the training, lines.
+    vae: standardised, so that its scale factor is 1. vocoder: None where Griffin-Lim makes the sound. texts: files by
+    name, such as README.md; log: of the training, lines.
     """
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     vae.register_to_config(scaling_factor=1.0)
     unet.to(memory_format=torch.contiguous_format)
-    for name, module in (("vae", vae), ("text_encoder", text), ("unet", unet)):
-        module.half().save_pretrained(part / name, safe_serialization=True)
+    modules = {"vae": vae, "text_encoder": text, "unet": unet, "vocoder": vocoder}
+    for name, module in modules.items():
+        if module is not None:
+            module.half().cpu().save_pretrained(part / name, safe_serialization=True)
     tokenizer.save_pretrained(part / "tokenizer")
     DDIMScheduler(**SCHEDULER).save_pretrained(part / "scheduler")
-    (part / "model_index.json").write_text(json.dumps(INDEX, indent=2) + "\n", encoding="utf-8")
+    index = INDEX if vocoder is not None else {**INDEX, "vocoder": [None, None]}
+    (part / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
     (part / "mel_config.json").write_text(json.dumps(_mel_config(), indent=2) + "\n", encoding="utf-8")
-    (part / "README.md").write_text(card, encoding="utf-8")
+    for name, content in texts.items():
+        (part / name).write_text(content, encoding="utf-8")
     lines = "".join(json.dumps(line) + "\n" for line in log)
     (part / "training_log.jsonl").write_text(lines, encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)

@@ -12,13 +12,17 @@ import numpy as np
 import torch
 
 from .card import model_card
-from .data import ClipSet, clip_set
+from .data import WAVES, ClipSet, clip_set
 from .diffusion import LatentSet, denoiser_stage, encode_clips
 from .loop import Stage, checkpoint, run_stage
+from .nearest import report
 from .options import arguments
 from .package import write_model
-from .text import SPECIAL, new_tokenizer
+from .recordings import credits, make_recordings
+from .sounds import SAMPLE_RATE
+from .text import known_words, new_tokenizer
 from .vae import standardise, vae_stage
+from .vocoder import vocoder_stage
 
 LOG_LINES = 40  # of each stage, in the model's folder
 
@@ -27,23 +31,41 @@ def main(argv=None) -> int:
     """Exit code 0 when the model is finished, 3 when --minutes were over before."""
     options = arguments(argv)
     deadline = time.monotonic() + 60 * options.minutes
-    clips = clip_set(options.work, options.clips)
+    clips = clip_set(options.work, options.clips, recordings_folder(options))
     print(f"{len(clips.captions)} clips in {options.work}", flush=True)
-    vae = trained_vae(options, clips, deadline)
+    if options.nearest:
+        print("\n".join(report(options.nearest, clips)))
+        return 0
+    vae = trained_vae(options, clips.first(WAVES), deadline)
     if vae is None:
         return _unfinished()
     tokenizer = new_tokenizer(clips.captions)
     latents = latent_set(options, vae, clips)
-    stage = seeded(options, lambda: denoiser_stage(latents, tokenizer, options.steps))
+    stage = seeded(options, lambda: denoiser_stage(latents, tokenizer, options.steps, options.begin))
     if not run_stage(stage, options.work, options.seed, deadline):
         return _unfinished()
+    vocoder = None
+    if options.vocoder_steps:
+        vocoder = trained_vocoder(options, clips, deadline)
+        if vocoder is None:
+            return _unfinished()
     average = stage.state["average"].module
     log = short_log(options.work / "log.jsonl")
-    words = len(tokenizer) - len(SPECIAL)
-    card = model_card(options, words, log, machine())
-    write_model(options.out, vae, average["text"], tokenizer, average["unet"], card, log)
+    texts = {"README.md": model_card(options, known_words(tokenizer), log, machine())}
+    if not options.no_recordings:
+        texts["CREDITS.md"] = credits()
+    write_model(options.out, vae, average["text"], tokenizer, average["unet"], vocoder, texts, log)
     print(f"the model is in {options.out}")
     return 0
+
+
+def recordings_folder(options) -> Path | None:
+    """The folder with all recordings, fetched where they are missing."""
+    if options.no_recordings:
+        return None
+    folder = options.work / "recordings"
+    make_recordings(folder, SAMPLE_RATE, options.mirror)
+    return folder
 
 
 def machine() -> str:
@@ -63,14 +85,24 @@ def seeded(options, make) -> Stage:
 
 def trained_vae(options, clips: ClipSet, deadline: float):
     """The autoencoder after its last step, standardised, or None."""
-    sample = np.asarray(clips.mels[:: max(1, len(clips.captions) // 200)], dtype=np.float32)
-    mean, std = float(sample.mean()), float(sample.std())
-    stage = seeded(options, lambda: vae_stage(clips, options.vae_steps, mean, std))
+    stage = seeded(options, lambda: vae_stage(clips, options.vae_steps, *spread(clips), options.begin))
     if not run_stage(stage, options.work, options.seed, deadline):
         return None
     vae = stage.state["vae"].eval()
     standardise(vae, clips)
     return vae
+
+
+def trained_vocoder(options, clips: ClipSet, deadline: float):
+    """The vocoder after its last step, or None."""
+    stage = seeded(options, lambda: vocoder_stage(clips, options.vocoder_steps, *spread(clips.first(WAVES))))
+    return stage.state["vocoder"].eval() if run_stage(stage, options.work, options.seed, deadline) else None
+
+
+def spread(clips: ClipSet) -> tuple[float, float]:
+    """(mean, standard deviation) of the clips' log-mels, by some of them."""
+    sample = np.asarray(clips.mels[:: max(1, len(clips.captions) // 200)], dtype=np.float32)
+    return float(sample.mean()), float(sample.std())
 
 
 def latent_set(options, vae, clips: ClipSet) -> LatentSet:

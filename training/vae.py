@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
 
 from .data import MEL, ClipSet
-from .loop import Stage
+from .loop import DEVICE, Stage, half_precision, weights
 
 CHANNELS, DOWN = 8, 4  # of a latent column: AudioLDM's
 LENGTHS = (64, 128, 256, 512)  # frames of a training crop: 0.64 s to 5.12 s
-BATCH_FRAMES = 2048
+BATCH_FRAMES = 1024
 # Of the loss, in units of the spectrogram's standard deviation
 KL, TEXTURE, FEATURES, ADVERSARY = 2e-3, 0.5, 0.5, 0.03
-ADVERSARY_FROM = 600  # steps
+ADVERSARY_FROM = 0.3  # of the steps
 
 
 def new_vae(mean: float, std: float) -> AutoencoderKL:
@@ -79,17 +81,26 @@ def crops(clips: ClipSet, generator: torch.Generator) -> torch.Tensor:
     return torch.from_numpy(pieces).float()[:, None]
 
 
-def vae_stage(clips: ClipSet, steps: int, mean: float, std: float) -> Stage:
-    """Reconstruction, texture, KL and adversarial losses (Rombach et al., 2022, section 3.1)."""
-    vae, critic = new_vae(mean, std), Critic(mean, std)
+def vae_stage(clips: ClipSet, steps: int, mean: float, std: float, begin: Path | None = None) -> Stage:
+    """Reconstruction, texture, KL and adversarial losses (Rombach et al., 2022, section 3.1).
+
+    begin: the folder of a model whose autoencoder is trained on, instead of one that has learnt nothing.
+    """
+    vae = new_vae(mean, std)
+    if begin is not None:
+        vae.load_state_dict(weights(begin, "vae", "diffusion_pytorch_model"))
+    vae, critic = vae.to(DEVICE), Critic(mean, std).to(DEVICE)
+    judged_from = round(ADVERSARY_FROM * steps)
+    vae.to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(vae.parameters(), betas=(0.5, 0.95), weight_decay=1e-4)
     judge = torch.optim.AdamW(critic.parameters(), betas=(0.5, 0.9), weight_decay=1e-4)
 
     def step(k, generator):
-        mel = crops(clips, generator)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        mel = crops(clips, generator).to(DEVICE)
+        with half_precision():
             posterior = vae.encode(mel).latent_dist
-            latent = posterior.mean + posterior.std * torch.randn(posterior.mean.shape, generator=generator)
+            noise = torch.randn(posterior.mean.shape, generator=generator).to(DEVICE)
+            latent = posterior.mean + posterior.std * noise
             made = vae.decode(latent).sample
         made, posterior_kl = made.float(), posterior.kl().mean() / posterior.mean[0].numel()
         losses = {
@@ -98,9 +109,9 @@ def vae_stage(clips: ClipSet, steps: int, mean: float, std: float) -> Stage:
             "kl": posterior_kl,
         }
         total = losses["l1"] + TEXTURE * losses["texture"] + KL * losses["kl"]
-        if k >= ADVERSARY_FROM:
+        if k >= judged_from:
             critic.requires_grad_(False)
-            with torch.autocast("cpu", dtype=torch.bfloat16):
+            with half_precision():
                 said, seen = critic(made)
                 _, wanted = critic(mel)
             pairs = zip(seen, wanted, strict=True)
@@ -112,8 +123,8 @@ def vae_stage(clips: ClipSet, steps: int, mean: float, std: float) -> Stage:
         total.backward()
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
         optimiser.step()
-        if k >= ADVERSARY_FROM - 200:
-            with torch.autocast("cpu", dtype=torch.bfloat16):
+        if k >= judged_from - steps // 10:
+            with half_precision():
                 real, fake = critic(mel)[0].float(), critic(made.detach())[0].float()
             losses["critic"] = F.relu(1 - real).mean() + F.relu(1 + fake).mean()
             judge.zero_grad()
@@ -122,14 +133,14 @@ def vae_stage(clips: ClipSet, steps: int, mean: float, std: float) -> Stage:
         return {name: value.detach() for name, value in losses.items()}
 
     state = {"vae": vae, "critic": critic, "optimiser": optimiser, "judge": judge}
-    return Stage("vae", steps, 1e-3, state, step)
+    return Stage("vae", steps, 1e-3 if begin is None else 5e-4, state, step)
 
 
 @torch.no_grad()
 def standardise(vae: AutoencoderKL, clips: ClipSet) -> None:
     """Give every latent channel mean 0 and spread 1 on the clips, by its 1 x 1 convolutions: reconstructions stay."""
     mels = torch.from_numpy(np.array(clips.mels[:: max(1, len(clips.captions) // 200)])).float()[:, None]
-    means = torch.cat([vae.encode(mel).latent_dist.mean for mel in mels.split(8)])
+    means = torch.cat([vae.encode(mel.to(DEVICE)).latent_dist.mean for mel in mels.split(8)])
     mean, std = means.mean((0, 2, 3)), means.std((0, 2, 3))
     into, out = vae.quant_conv, vae.post_quant_conv
     out.bias += out.weight[:, :, 0, 0] @ mean

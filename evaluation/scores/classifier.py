@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
+from scipy.signal import resample_poly
 from torch import nn
 
 from ...training.sounds import CLASSES, SAMPLE_RATE, clip
@@ -76,7 +77,7 @@ def real_mels(stream: str, count: int, seconds: float) -> tuple[torch.Tensor, to
     numbers = []
     for number in range(count * len(CLASSES)):
         sound = clip(stream, number, seconds, 0.0)
-        wave = torch.from_numpy(sound.wave).float()
+        wave = torch.from_numpy(resample_poly(sound.wave, MEL.sample_rate, SAMPLE_RATE)).float()
         mels.append(MEL.spectrogram(wave[None, : len(wave) // MEL.hop * MEL.hop])[0])
         numbers.append(CLASSES.index(sound.classes[0]))
     return torch.stack(mels), torch.tensor(numbers)
@@ -118,7 +119,7 @@ def train(recipe: Recipe, say: Callable[[str], None] = print) -> Classifier:
 
 def held_out(recipe: Recipe) -> tuple[torch.Tensor, torch.Tensor]:
     """Mels and class numbers of real clips that neither classifier nor model has seen."""
-    return real_mels("held-out", recipe.held_out, recipe.frames * MEL.hop / SAMPLE_RATE)
+    return real_mels("held-out", recipe.held_out, recipe.frames * MEL.hop / MEL.sample_rate)
 
 
 def key(recipe: Recipe) -> str:

@@ -8,6 +8,7 @@ the positive one's length before GPT-2, which moves the negative's positions; th
 from __future__ import annotations
 
 import logging
+import re
 from typing import Any
 
 import torch
@@ -24,33 +25,57 @@ from .host_ops import use_host_ops
 
 LONGEST = 512  # tokens; Flan-T5 has no limit of its own, its checkpoints name this one
 GENERATED = "audioldm2_t5"  # cond key: T5's hidden states beside GPT-2's
-FEW_WORDS = 2000  # a vocabulary up to this size is short enough to be listed in a message
+FEW_WORDS = 2000  # a vocabulary up to this size is one of whole words
+FEW_LISTED = 120  # and up to this one short enough to be listed in a message
 
 
 def unknown_words(tokenizer: PreTrainedTokenizerBase, text: str) -> list[str]:
-    """The words of a prompt whose only token is "unknown", in the prompt's spelling.
+    """The words of a prompt that a small vocabulary does not hold, in the prompt's spelling.
 
-    Empty for a tokenizer that spells out words it does not know: only a small vocabulary of whole words is meant.
+    Those that it reads as "unknown", letter by letter, or in more than a known word and an ending. Empty for a
+    tokenizer of many pieces, which spells out every word.
     """
     if tokenizer.unk_token_id is None or len(tokenizer) > FEW_WORDS or not tokenizer.is_fast:
         return []
     encoded = tokenizer(text, return_offsets_mapping=True)
-    pieces = []
-    for token, (start, end) in zip(encoded.input_ids, encoded.offset_mapping, strict=True):
-        piece = text[start:end]
-        if token == tokenizer.unk_token_id and any(character.isalnum() for character in piece):
-            pieces.append(piece)
-    return list(dict.fromkeys(pieces))
+    words: dict[int, list[int]] = {}
+    for place, word in enumerate(encoded.word_ids()):
+        if word is not None:
+            words.setdefault(word, []).append(place)
+    unknown = []
+    for places in words.values():
+        word = text[encoded.offset_mapping[places[0]][0] : encoded.offset_mapping[places[-1]][1]]
+        tokens = tokenizer.convert_ids_to_tokens([encoded.input_ids[place] for place in places])
+        spelled = tokens[-1].startswith("##") and (len(tokens) > 2 or len(tokens[0]) == 1)
+        if (tokenizer.unk_token in tokens or spelled) and any(map(str.isalnum, word)):
+            unknown.append(word)
+    return list(dict.fromkeys(unknown))
 
 
-def describe_unknown_words(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
-    """A sentence on the unknown words of a prompt and the words there are; empty where all are known."""
+def describe_words(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
+    """What a model of few words made of a prompt, in one or two sentences; empty where it took every word as it is.
+
+    A tokenizer's configuration may hold `kinds`: {word: the kind of sound that it means}.
+    """
+    said = []
     unknown = unknown_words(tokenizer, text)
-    if not unknown:
-        return ""
-    special = set(tokenizer.all_special_tokens)
-    known = sorted(word for word in tokenizer.get_vocab() if word not in special and word[:1].isalnum())
-    return f"unknown to this model: {', '.join(unknown)}. It knows few words, these {len(known)}: {', '.join(known)}."
+    if unknown:
+        special = set(tokenizer.all_special_tokens)
+        known = sorted(word for word in tokenizer.get_vocab() if word not in special and word[:1].isalnum())
+        known = [word for word in known if len(word) > 1 or len(known) <= FEW_LISTED]
+        said.append(f"unknown to this model: {', '.join(unknown)}.")
+        listed = (
+            f"few words, these {len(known)}: {', '.join(known)}" if len(known) <= FEW_LISTED else f"{len(known)} words"
+        )
+        said.append(f"It knows {listed}.")
+    heard: dict[str, list[str]] = {}
+    for word in dict.fromkeys(re.findall(r"\w+", text.lower())):
+        kind = tokenizer.init_kwargs.get("kinds", {}).get(word)
+        if kind and not word.startswith(kind[:4]):
+            heard.setdefault(kind, []).append(word)
+    if heard:
+        said.append("; ".join(f"{', '.join(words)}: heard as {kind}" for kind, words in heard.items()) + ".")
+    return " ".join(said)
 
 
 class TextTokenizer:
@@ -69,7 +94,7 @@ class TextTokenizer:
 
     def _ids(self, name: str, text: str) -> list[int]:
         tokenizer = self.tokenizers[name]
-        self._warn(describe_unknown_words(tokenizer, text))
+        self._warn(describe_words(tokenizer, text))
         longest = min(tokenizer.model_max_length, LONGEST)
         ids = tokenizer(text).input_ids
         if len(ids) <= longest:

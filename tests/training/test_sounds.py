@@ -13,6 +13,7 @@ HEADS = {
     "stream": ("stream", "water"),
     "pad": ("pad", "drone", "chords"),
     "fire": ("fire",),
+    "thunder": ("thunder", "thunderstorm"),
 }
 
 

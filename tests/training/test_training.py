@@ -1,15 +1,16 @@
 """Training: the loss falls, an interruption costs nothing, and the result is a model that the libraries load."""
 
-import contextlib
 import json
 
+import numpy as np
 import pytest
 import torch
 
-from safa_pack.training import diffusion, loop, train, vae
+from safa_pack.training import diffusion, loop, train, vae, vocoder
 from safa_pack.training.data import FRAMES, MEL, ClipSet, clip_set
 from safa_pack.training.loop import Stage, checkpoint, run_stage
-from safa_pack.training.text import new_tokenizer
+from safa_pack.training.nearest import likeness
+from safa_pack.training.text import new_text_encoder, new_tokenizer
 
 pytestmark = pytest.mark.tools
 
@@ -70,20 +71,22 @@ def test_a_checkpoint_of_another_recipe_is_refused_in_one_sentence(tmp_path):
 def test_clips_are_kept_and_a_broken_off_set_is_made_again(tmp_path):
     made = clip_set(tmp_path, 3, workers=1)
     assert made.mels.shape == (3, FRAMES, MEL.bins) and len(made.captions) == 3
-    (tmp_path / "captions_3.json").unlink()
+    heard = MEL.spectrogram(torch.from_numpy(made.waves[1:2].astype("float32") / 32768))
+    assert (heard - torch.from_numpy(made.mels[1:2].astype("float32"))).abs().mean() < 0.1
+    (tmp_path / "clips_3.json").unlink()
     again = clip_set(tmp_path, 3, workers=1)
     assert (made.mels == again.mels).all() and made.captions == again.captions
 
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
-    """One clip of every class, as training makes them."""
-    return clip_set(tmp_path_factory.mktemp("clips"), 14, workers=1)
+    """One clip of every kind, as training makes them without recordings."""
+    return clip_set(tmp_path_factory.mktemp("clips"), 16, workers=1)
 
 
 def shortened(clips, frames):
     """Their first frames only."""
-    return ClipSet(clips.mels[:, :frames].copy(), clips.captions)
+    return ClipSet(clips.mels[:, :frames].copy(), clips.captions, clips.waves[:, : frames * MEL.hop].copy())
 
 
 def test_the_autoencoder_and_the_denoiser_learn_within_seconds(clips, monkeypatch):
@@ -93,8 +96,6 @@ def test_the_autoencoder_and_the_denoiser_learn_within_seconds(clips, monkeypatc
     monkeypatch.setattr(diffusion, "LENGTHS", (8,))
     monkeypatch.setattr(diffusion, "SHARES", (1.0,))
     monkeypatch.setattr(diffusion, "MOST", 8)
-    # in float32: processors without bfloat16 take ten times as long; one step in it is made below
-    monkeypatch.setattr(torch, "autocast", lambda *args, **options: contextlib.nullcontext())
     torch.manual_seed(0)
     encoder = vae.vae_stage(clips, 24, mean=-4.5, std=2.0)
     assert falls(encoder, "l1", 24) < 0.8
@@ -104,6 +105,30 @@ def test_the_autoencoder_and_the_denoiser_learn_within_seconds(clips, monkeypatc
     assert latents.latents.float().std() == pytest.approx(1, abs=0.3)
     denoiser = diffusion.denoiser_stage(latents, new_tokenizer(clips.captions), 24)
     assert falls(denoiser, "loss", 24) < 0.9
+
+
+def test_the_vocoder_learns_within_seconds(clips, monkeypatch):
+    monkeypatch.setattr(vocoder, "FRAMES", 16)
+    monkeypatch.setattr(vocoder, "BATCH", 2)
+    monkeypatch.setattr(vocoder, "ADVERSARY_FROM", 16)
+    monkeypatch.setattr(vocoder, "RESOLUTIONS", ((512, 128),))
+    torch.manual_seed(0)
+    stage = vocoder.vocoder_stage(clips, 20, mean=-4.5, std=2.0)
+    assert falls(stage, "mel", 20) < 0.9
+    assert stage.state["vocoder"](torch.zeros(1, 7, MEL.bins)).shape == (1, 7 * MEL.hop)
+
+
+def test_words_that_mean_one_kind_begin_together_and_letters_change_little():
+    tokenizer = new_tokenizer(["rain on a roof"])
+    torch.manual_seed(0)
+    vectors = new_text_encoder(tokenizer).shared.weight.detach()
+
+    def alike(one, other):
+        pair = (vectors[tokenizer.convert_tokens_to_ids(word)] for word in (one, other))
+        return torch.nn.functional.cosine_similarity(*pair, dim=0)
+
+    assert alike("downpour", "drizzle") > 0.8 > 0.3 > alike("downpour", "violin")
+    assert vectors[tokenizer("zebra").input_ids[:-1]].std() < 0.2 * vectors.std()
 
 
 def falls(stage, name, steps):
@@ -140,7 +165,7 @@ def test_bad_numbers_are_refused_before_anything_is_made(given, expected, tmp_pa
 
 def test_one_command_makes_a_model_folder_that_the_libraries_load(tmp_path, monkeypatch):
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-    from transformers import AutoTokenizer, T5EncoderModel
+    from transformers import AutoTokenizer, SpeechT5HifiGan, T5EncoderModel
 
     monkeypatch.setattr(loop, "LOG_EVERY", 1)
     monkeypatch.setattr(train, "clip_set", lambda *given: shortened(clip_set(*given), 160))
@@ -150,15 +175,30 @@ def test_one_command_makes_a_model_folder_that_the_libraries_load(tmp_path, monk
     monkeypatch.setattr(diffusion, "SHARES", (1.0,))
     monkeypatch.setattr(diffusion, "MOST", 2)
     out = tmp_path / "model"
-    given = ["--clips", "14", "--vae-steps", "2", "--steps", "2", "--work", str(tmp_path / "w"), "--out", str(out)]
-    assert train.main(given) == 0
+    monkeypatch.setattr(vocoder, "FRAMES", 16)
+    monkeypatch.setattr(vocoder, "RESOLUTIONS", ((512, 128),))
+    steps = ["--clips", "16", "--vae-steps", "2", "--steps", "2", "--vocoder-steps", "2", "--no-recordings"]
+    assert train.main([*steps, "--work", str(tmp_path / "w"), "--out", str(out)]) == 0
     for kind, name in ((AutoencoderKL, "vae"), (UNet2DConditionModel, "unet"), (T5EncoderModel, "text_encoder")):
         kind.from_pretrained(out / name, local_files_only=True, torch_dtype=torch.float32)
     assert DDIMScheduler.from_pretrained(out / "scheduler").config.prediction_type == "v_prediction"
     tokenizer = AutoTokenizer.from_pretrained(out / "tokenizer", local_files_only=True)
-    assert tokenizer("Rain, and a zebra").input_ids[-2] == tokenizer.unk_token_id
+    assert tokenizer.unk_token_id not in tokenizer("Rain, and a zebra").input_ids
+    SpeechT5HifiGan.from_pretrained(out / "vocoder", local_files_only=True)
     assert json.loads((out / "model_index.json").read_text())["vae"] == ["diffusers", "AutoencoderKL"]
-    assert sum(file.stat().st_size for file in out.rglob("*")) < 16e6
-    assert {json.loads(line)["stage"] for line in (out / "training_log.jsonl").open()} == {"vae", "denoiser"}
+    assert sum(file.stat().st_size for file in out.rglob("*")) < 20e6
+    assert {json.loads(line)["stage"] for line in (out / "training_log.jsonl").open()} == {"vae", "denoiser", "vocoder"}
     assert "seed 0" in (out / "README.md").read_text()
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob("*.part")) and not (out / "CREDITS.md").exists()
+    further = ["--begin", str(out), "--work", str(tmp_path / "w2"), "--out", str(tmp_path / "further")]
+    assert train.main([*steps, *further]) == 0
+
+
+def test_a_copy_is_found_in_the_clips_at_any_offset_level_and_colour(clips):
+    mels = clips.mels.astype(np.float32)
+    tilt = torch.linspace(-3, 2, MEL.bins)
+    copies = torch.stack([torch.from_numpy(mels[number, 37:293]) + tilt for number in (3, 11)])
+    best, which = likeness(copies, clips.mels)
+    assert which.tolist() == [3, 11] and best.min() > 0.99
+    others, _ = likeness(copies, np.delete(clips.mels, (3, 11), axis=0))
+    assert others.max() < 0.7

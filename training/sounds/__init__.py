@@ -1,4 +1,4 @@
-"""Synthesised, captioned sounds: 16 kHz mono, each class a function (rng, seconds) -> (wave, caption)."""
+"""Synthesised, captioned sounds: 24 kHz mono, each class a function (rng, seconds) -> (wave, caption)."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from .events import birds, clock, crickets
 from .footsteps import footsteps
 from .notes import bells, drum, pad
 from .textures import crowd, engine, fire, rain, stream, waves, wind
+from .weather import harbour, thunder
 
 SOUNDS = {
     made.__name__: made
     for made in (
         rain, wind, waves, stream, fire, crowd, engine,
-        crickets, birds, clock, bells, pad, drum, footsteps,
+        crickets, birds, clock, bells, pad, drum, footsteps, thunder, harbour,
     )
 }  # fmt: skip
 CLASSES = tuple(SOUNDS)
 # A mixture is a steady bed with something that stands out of it
-BEDS = ("rain", "wind", "waves", "stream", "fire", "crowd", "engine")
-GUESTS = ("crickets", "birds", "clock", "bells", "pad", "drum", "footsteps")
+BEDS = ("rain", "wind", "waves", "stream", "fire", "crowd", "engine", "harbour")
+GUESTS = ("crickets", "birds", "clock", "bells", "pad", "drum", "footsteps", "thunder")
 STREAMS = ("training", "classifier", "held-out")  # of random numbers, so that no two of them share a clip
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A sound [round(seconds * 16000)], its caption, and the classes heard in it."""
+    """A sound [round(seconds * 24000)], its caption, and the classes heard in it."""
 
     wave: np.ndarray
     caption: str

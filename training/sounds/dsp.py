@@ -1,17 +1,17 @@
-"""Small signal helpers shared by the sound generators: all waves are mono, 16 kHz, vectorised."""
+"""Small signal helpers shared by the sound generators: all waves are mono, 24 kHz, vectorised."""
 
 from __future__ import annotations
 
 import numpy as np
 from scipy import fft, signal
 
-SAMPLE_RATE = 16000
+SAMPLE_RATE = 24000
 FLOOR_DB = -62.0
 PEAK = 0.95
 
 
 def noise(
-    rng: np.random.Generator, n: int, slope_db_per_octave: float = 0.0, low: float = 20, high: float = 8000
+    rng: np.random.Generator, n: int, slope_db_per_octave: float = 0.0, low: float = 20, high: float = 12000
 ) -> np.ndarray:
     """Gaussian noise of unit RMS, n samples, band low..high Hz, falling or rising by a slope in dB per octave."""
     size = fft.next_fast_len(max(n, 1024), real=True)

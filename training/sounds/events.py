@@ -1,11 +1,11 @@
-"""Captioned sounds made of recurring events: each generator returns a 16 kHz mono wave and its caption."""
+"""Captioned sounds made of recurring events: each generator returns a 24 kHz mono wave and its caption."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from .dsp import SAMPLE_RATE, bandpass, decibels, resonator, smooth_random, unit
-from .strokes import add, burst, caption, levelled, log_uniform, ring, room, samples, word
+from .dsp import SAMPLE_RATE, bandpass, decibels, lowpass, smooth_random, unit
+from .strokes import add, caption, levelled, log_uniform, ring, room, samples, word
 
 
 def crickets(rng: np.random.Generator, seconds: float) -> tuple[np.ndarray, str]:
@@ -132,39 +132,40 @@ def birds(rng: np.random.Generator, seconds: float) -> tuple[np.ndarray, str]:
     return levelled(rng, wave), caption(rng, forms, **words)
 
 
+def _tick(rng: np.random.Generator, bright: float, metal: bool) -> np.ndarray:
+    """One beat of an escapement, dry and high: a snap, or three blows within 25 ms on small hard parts."""
+    length = samples(0.08)
+    click = np.zeros(length)
+    if metal:
+        hz = rng.uniform(0.8, 2.6, 12) * bright
+        for delay, gain in ((0.0, 0.5), (rng.uniform(0.003, 0.008), 1.0), (rng.uniform(0.018, 0.022), 0.3)):
+            decay = 6.9 * rng.uniform(0.002, 0.006, 12)
+            strike = ring(np.minimum(hz, 11000), decay, rng.uniform(0.3, 1, 12), np.full(12, -np.pi / 2), samples(0.05))
+            add(click, strike, samples(delay), gain)
+    else:
+        click = rng.standard_normal(length) * np.exp(-np.arange(length) / (rng.uniform(0.001, 0.002) * SAMPLE_RATE))
+    click = bandpass(click, bright, 11500)
+    return click / np.max(np.abs(click))
+
+
 def clock(rng: np.random.Generator, seconds: float) -> tuple[np.ndarray, str]:
-    """Strictly periodic tick and tock, 1-4 Hz: escapement clicks of 2-6 ms through metal modes and a wooden body."""
+    """Strictly periodic tick and tock, 1-5 Hz, in the faint noise of a quiet room.
+
+    Dry and high: with a body below 1 kHz or with echoes it is heard as a block of wood or as music.
+    """
     n = samples(seconds)
     wave = np.zeros(n)
-    rate = float(rng.choice([1, 2, 4])) if rng.random() < 0.4 else log_uniform(rng, 1.0, 4.0)
-    bright = log_uniform(rng, 1700, 4600)
-    body_hz = log_uniform(rng, 350, 900)
-    body = decibels(rng.uniform(-20, -7))
-    length = int(0.12 * SAMPLE_RATE)
-    modes = bright * rng.uniform(0.75, 1.65, 6)
-    modes = np.minimum(np.append(modes, bright), 7400)
-    decays = rng.uniform(0.012, 0.05, 7)
-    parts = np.array([0.0, rng.uniform(0.004, 0.012), rng.uniform(0.014, 0.028)])
-    t60, wet = rng.uniform(0.1, 0.4), rng.uniform(0.1, 0.35)
-    contrast = rng.uniform(0.03, 0.2)
-    pieces = []
-    for side in (1 + contrast, 1 - contrast):
-        click = np.zeros(length)
-        for delay, gain in zip(parts, (rng.uniform(0.2, 0.7), 1.0, rng.uniform(0.1, 0.5)), strict=True):
-            amplitude = rng.uniform(0.3, 1, 7)
-            strike = ring(np.minimum(modes * side, 7600), decays, amplitude, np.full(7, -np.pi / 2), length)
-            snap = burst(rng, 80, 0.0002, 0.0012)
-            strike[:80] += rng.uniform(0.3, 0.9) * (snap - np.mean(snap))
-            add(click, strike, int(delay * SAMPLE_RATE), gain)
-        wood = resonator(click, body_hz * side, 0.012) + 0.5 * resonator(click, 2.3 * body_hz, 0.006)
-        level = 1.0 if side > 1 else rng.uniform(0.6, 1)
-        pieces.append(level * room(rng, unit(click) + body * 4 * unit(wood), t60, wet))
+    rate = float(rng.choice([2, 2, 4, 5])) if rng.random() < 0.6 else log_uniform(rng, 1.5, 5.0)
+    bright, metal = log_uniform(rng, 2800, 5200), bool(rng.random() < 0.5)
+    pieces = [_tick(rng, bright * side, metal) for side in (rng.uniform(1.0, 1.2), 1.0)]
+    pieces[1] *= rng.uniform(0.6, 1)
     at = -rng.random() * 2 / rate
     # A limping clock is still periodic over two beats.
     limp = rng.normal(0, 0.02)
     for k in range(int((seconds - at) * rate) + 1):
         start = at + (k + limp * (k % 2)) / rate
         add(wave, pieces[k % 2], round(start * SAMPLE_RATE), rng.uniform(0.93, 1.0))
+    wave += lowpass(rng.standard_normal(n), 2000) * rng.uniform(0.003, 0.008)
     forms = (
         "a {rate} ticking clock",
         "a {tone} clock ticking",
@@ -174,6 +175,6 @@ def clock(rng: np.random.Generator, seconds: float) -> tuple[np.ndarray, str]:
     )
     words = {
         "rate": word(rate, 1.6, 2.6, "slow", "fast"),
-        "tone": word(bright, 2300, 3300, "low", "bright"),
+        "tone": word(bright, 3300, 4500, "low", "bright"),
     }
     return levelled(rng, wave), caption(rng, forms, **words)

@@ -1,4 +1,4 @@
-"""Captioned footsteps: the generator returns a 16 kHz mono wave and its caption."""
+"""Captioned footsteps: the generator returns a 24 kHz mono wave and its caption."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Captioned sounds of notes, struck or held: each generator returns a 16 kHz mono wave and its caption."""
+"""Captioned sounds of notes, struck or held: each generator returns a 24 kHz mono wave and its caption."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def bells(rng: np.random.Generator, seconds: float) -> tuple[np.ndarray, str]:
         weight = np.concatenate([weight, weight * rng.uniform(0.1, 0.6, len(_BELL))])
         decay = np.tile(t60 * _BELL**-slope * rng.uniform(0.8, 1.2, len(_BELL)), 2)
         decay[[0, len(_BELL)]] = t60
-        keep = pair < 7600
+        keep = pair < 11000
         phase = rng.uniform(0, 2 * np.pi, len(pair))
         piece = ring(pair[keep], decay[keep], weight[keep], phase[keep], length)
-        clang = min(480, length)
+        clang = min(720, length)
         piece[:clang] += rng.uniform(0.1, 0.6) * bandpass(burst(rng, clang, 0.0005, 0.006), 1500, 6000)
-        piece[:32] *= np.linspace(0, 1, 32)
-        piece[-800:] *= np.linspace(1, 0, 800)
+        piece[:48] *= np.linspace(0, 1, 48)
+        piece[-1200:] *= np.linspace(1, 0, 1200)
         pieces.append(piece)
     at, k = -length / SAMPLE_RATE - rng.random() * gap, 0
     while at < seconds:
@@ -133,7 +133,7 @@ def pad(rng: np.random.Generator, seconds: float) -> tuple[np.ndarray, str]:
         envelope = np.sin(0.5 * np.pi * rise)
         sound = np.zeros(last - first, np.float32)
         for h in range(1, harmonics + 1):
-            keep = hz * h < 7000
+            keep = hz * h < 10000
             phase = rng.uniform(0, 2 * np.pi, len(hz))[keep]
             part = ring(hz[keep] * h, np.full(len(phase), 1e9), level[keep], phase, last - first)
             part *= gains[h - 1][first:last]
@@ -186,9 +186,9 @@ def drum(rng: np.random.Generator, seconds: float) -> tuple[np.ndarray, str]:
             level = rng.uniform(0.5, 1) * (0.45 if name == "D" else 0.75) ** m
             fade = np.exp(-t * 6.9 / (decay * damping * 1.6 * ratio**-0.7))
             piece += level * fade * np.sin(2 * np.pi * base * pitch * ratio * warped)
-        hit = burst(rng, 1600, 0.0008, 0.010 + 0.012 * rng.random())
-        piece[:1600] += slap * hand * 1.5 * unit(bandpass(hit, 0.5 * slap_hz, slap_hz)) * 0.35
-        piece *= np.minimum((len(t) - np.arange(len(t))) / 1000, 1)
+        hit = burst(rng, 2400, 0.0008, 0.010 + 0.012 * rng.random())
+        piece[:2400] += slap * hand * 1.5 * unit(bandpass(hit, 0.5 * slap_hz, slap_hz)) * 0.35
+        piece *= np.minimum((len(t) - np.arange(len(t))) / 1500, 1)
         strokes[name] = [room(rng, piece, t60, wet), lowpass(piece, 350 * pitch)]
     pattern = str(rng.choice(_PATTERNS))
     turn = int(rng.integers(4)) * 4

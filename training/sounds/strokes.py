@@ -10,7 +10,7 @@ from .dsp import SAMPLE_RATE, finish, lowpass, unit
 
 
 def samples(seconds: float) -> int:
-    """How many they are at 16 kHz."""
+    """How many they are."""
     return round(SAMPLE_RATE * seconds)
 
 

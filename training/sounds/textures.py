@@ -1,4 +1,4 @@
-"""Synthesised sound textures with captions: rain, wind, waves, stream, fire, crowd and engine, mono at 16 kHz."""
+"""Synthesised sound textures with captions: rain, wind, waves, stream, fire, crowd and engine, mono at 24 kHz."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def rain(rng: np.random.Generator, seconds: float) -> tuple[np.ndarray, str]:
         starts = poisson_starts(rng, n, drops_hz / 14)
         sizes = np.exp(rng.normal(0, 0.8, len(starts))).clip(0, 6) * rng.choice([-1, 1], len(starts))
         drops += resonator(impulses(n, starts, sizes), hz, decay * (hz / low) ** -0.3) * (hz / low) ** -0.2
-    bed = noise(rng, n, rng.uniform(-0.5, 2.0), low=rng.uniform(500, 1100), high=rng.uniform(5500, 8000))
+    bed = noise(rng, n, rng.uniform(-0.5, 2.0), low=rng.uniform(500, 1100), high=rng.uniform(5500, 12000))
     patter = noise(rng, n, -3, low=150, high=900) * decibels(rng.uniform(-18, -10) + 4 * density)
     bed = bed * np.exp(0.08 * smooth_random(rng, n, 0.7)) + patter
     wave = unit(drops) + bed * decibels(rng.uniform(-9, -3) + 7 * density)
@@ -116,7 +116,7 @@ def waves(rng: np.random.Generator, seconds: float) -> tuple[np.ndarray, str]:
     rumble, body, foam = (
         noise(rng, n, -4, low=40, high=350),
         noise(rng, n, -4, low=200, high=rng.uniform(1200, 2200)),
-        noise(rng, n, rng.uniform(-4, -1), low=1500, high=rng.uniform(5000, 8000)),
+        noise(rng, n, rng.uniform(-4, -1), low=1500, high=rng.uniform(5000, 12000)),
     )
     swell, wash = 0.0, 0.0
     for share, stretch in ((1.0, 1.0), (0.2, rng.uniform(0.6, 0.8))):
@@ -153,7 +153,7 @@ def stream(rng: np.random.Generator, seconds: float) -> tuple[np.ndarray, str]:
     bubbles_hz = 45 * 5**flow
     wave = np.zeros(n)
     # Small bubbles die sooner: two banks of kernels spare the sum of their silent tails.
-    for share, low, high, length in ((0.5, 0.55 * centre, centre, 960), (0.5, centre, 3 * centre, 560)):
+    for share, low, high, length in ((0.5, 0.55 * centre, centre, 1440), (0.5, centre, 3 * centre, 840)):
         count = 120
         hz = np.exp(rng.uniform(np.log(max(low, 400)), np.log(min(high, 3000)), count))[:, None]
         t = np.arange(length) / SAMPLE_RATE
@@ -188,9 +188,9 @@ def fire(rng: np.random.Generator, seconds: float) -> tuple[np.ndarray, str]:
     crackle = rng.uniform()
     flutter = np.exp(0.35 * smooth_random(rng, n, rng.uniform(3, 7)) + 0.15 * smooth_random(rng, n, 0.5))
     rumble = noise(rng, n, -4, low=40, high=150 * 2 ** (1.3 * size)) * flutter
-    hiss = noise(rng, n, -2, low=1200, high=6500) * np.exp(0.3 * smooth_random(rng, n, 1.0)) * decibels(-24)
+    hiss = noise(rng, n, -2, low=1200, high=9500) * np.exp(0.3 * smooth_random(rng, n, 1.0)) * decibels(-24)
     cracks_hz = 7 * 5**crackle
-    count, length = 64, 400
+    count, length = 64, 600
     t = np.arange(length) / SAMPLE_RATE
     hz = np.exp(rng.uniform(np.log(900), np.log(5500), count))[:, None]
     tau = np.exp(rng.uniform(np.log(0.0005), np.log(0.004), count))[:, None]
@@ -206,7 +206,7 @@ def fire(rng: np.random.Generator, seconds: float) -> tuple[np.ndarray, str]:
     # The mean power of the crackles follows from their rate, so a clip with few of them is not made louder.
     cracks *= decibels(rng.uniform(-9, -3) - 3 * size) * np.sqrt(SAMPLE_RATE / (cracks_hz * 8)) * 0.8
     # Distance and walls dull the crackles.
-    cracks = lowpass(cracks, rng.uniform(4000, 7500))
+    cracks = lowpass(cracks, rng.uniform(4000, 10000))
     word = "small" if size < 0.35 else "large" if size > 0.65 else "steady"
     ending = " crackling" if crackle > 0.5 else " burning"
     caption = rng.choice(
@@ -270,9 +270,9 @@ def crowd(rng: np.random.Generator, seconds: float) -> tuple[np.ndarray, str]:
             np.add.at(flat, place, (power * (1 - part)).astype(np.float32))
             np.add.at(flat, place + 1, (power * part).astype(np.float32))
         breaths.append((syllables * SAMPLE_RATE).astype(int))
-    length = fft.next_fast_len(n + 8000, real=True)
+    length = fft.next_fast_len(n + 12000, real=True)
     hz = np.fft.rfftfreq(length, 1 / SAMPLE_RATE)
-    coarse = np.arange(0, 8001, 10.0)
+    coarse = np.arange(0, 12001, 10.0)
     spectrum = np.zeros(len(hz), np.complex64)
     for kind, scale in enumerate(kinds):
         lines = fft.rfft(trains[kind], length)
@@ -283,12 +283,12 @@ def crowd(rng: np.random.Generator, seconds: float) -> tuple[np.ndarray, str]:
     # Consonants: short bursts of noise at the syllables' starts.
     starts = np.concatenate(breaths)
     bursts = lowpass(impulses(n, starts, np.exp(rng.normal(0, 0.6, len(starts)))), 12, 2).clip(0)
-    voices = voices + unit(noise(rng, n, -2, low=2200, high=6000) * bursts) * decibels(rng.uniform(-25, -19))
+    voices = voices + unit(noise(rng, n, -2, low=2200, high=9000) * bursts) * decibels(rng.uniform(-25, -19))
     # A room: far speakers reach the ear by a tail of decaying noise.
-    tail = rng.standard_normal(6400) * np.exp(-np.arange(6400) / (SAMPLE_RATE * rng.uniform(0.04, 0.11)))
+    tail = rng.standard_normal(9600) * np.exp(-np.arange(9600) / (SAMPLE_RATE * rng.uniform(0.04, 0.11)))
     far = fft.irfft(spectrum * fft.rfft(lowpass(tail, 2500).astype(np.float32), length), length)[:n]
     wave = voices + unit(far) * decibels(rng.uniform(-12, -5) + 4 * size)
-    wave = unit(bandpass(wave, 110, 6500)) + noise(rng, n, -5, low=80, high=1500) * decibels(-24)
+    wave = unit(bandpass(wave, 110, 9000)) + noise(rng, n, -5, low=80, high=1500) * decibels(-24)
     word = "small" if size < 0.35 else "large" if size > 0.65 else "busy"
     caption = rng.choice(
         [
