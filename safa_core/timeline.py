@@ -12,13 +12,14 @@ from .plan import ViewPlan
 
 SUFFIX = {"seconds": "s", "pixels": "px", "latent": ""}
 
-_PLACE = r"(\d+(?:\.\d*)?|\.\d+)\s*(s|px|v)?"
-_SPAN = re.compile(rf"(?:{_PLACE})?\s*[-–—]\s*(?:{_PLACE})?\s*:(.*)", re.IGNORECASE)
-_VIEW = re.compile(r"(\d+)\s*(v)\s*:(.*)", re.IGNORECASE)
-_DEFAULT = re.compile(r"default\s*:(.*)", re.IGNORECASE)
+# For text whose white space is single spaces: every repetition matches in one way only, so that a line of any length is
+# read in linear time
+_PLACE = r"(\d+(?:\.\d*)?|\.\d+) ?(s|px|v)?"
+_SPAN = re.compile(rf"(?:{_PLACE})? ?[-–—] ?(?:{_PLACE})?", re.IGNORECASE)
+_VIEW = re.compile(r"(\d+) ?v", re.IGNORECASE)
 # "0 to 8: rain" and "8-20 rain" were meant as spans; "1girl, smiling" and "8-bit music" are prompts
 _LIKE_A_SPAN = re.compile(
-    r"[-–—+.]?\s*\d[\d.,]*\s*[a-z%]{0,8}\s*(?::|(?:[-–—/~]|to\b)\s*(?:[\d.]|[^:,(]{0,12}:))", re.IGNORECASE
+    r"[-–—+.]? ?\d[\d.,]* ?[a-z%]{0,8} ?(?::|(?:[-–—/~]|to\b) ?(?:[\d.]|[^:,(]{0,12}:))", re.IGNORECASE
 )
 
 
@@ -153,13 +154,15 @@ def _name(number: int, written: str) -> str:
 
 def _line(number: int, written: str, ruler: Ruler) -> Line:
     name, span = _name(number, written), None
-    if match := _DEFAULT.fullmatch(written):
-        prompt = match[1]
-    elif match := _VIEW.fullmatch(written):
-        span, prompt = _views(match[1], match[1], name, ruler), match[3]
-    elif match := _SPAN.fullmatch(written):
-        span, prompt = _span(match[1], match[2], match[3], match[4], name, ruler), match[5]
-    elif _LIKE_A_SPAN.match(written):
+    place, colon, prompt = written.partition(":")
+    place = " ".join(place.split())
+    if colon and place.lower() == "default":
+        pass
+    elif colon and (match := _VIEW.fullmatch(place)):
+        span = _views(match[1], match[1], name, ruler)
+    elif colon and (match := _SPAN.fullmatch(place)):
+        span = _span(match[1], match[2], match[3], match[4], name, ruler)
+    elif _LIKE_A_SPAN.match(" ".join(written.split())):
         raise ValueError(
             f"{name} begins like a span but cannot be read; expected for example `0-8: gentle rain`, `2-3v: bells` "
             "for views, or `default: ...` where the prompt itself begins so."
@@ -205,7 +208,7 @@ def _span(
 def _views(first: str, last: str, name: str, ruler: Ruler) -> tuple[int, int]:
     """(first column, how many) of views `first` to `last`, both included, counted from 1."""
     count, length = len(ruler.plan), ruler.plan.length
-    if not all(number.isdecimal() and 1 <= int(number) <= count for number in (first, last)):
+    if not all(number.isdecimal() and 1 <= float(number) <= count for number in (first, last)):
         raise ValueError(f"{name} counts in views; expected whole numbers from 1 to {count}, the views of the plan.")
     i, j = int(first) - 1, int(last)
     wraps = j <= i

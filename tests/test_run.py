@@ -108,10 +108,13 @@ def bare(tmp_path):
     return {"PYTHONPATH": str(tmp_path), "SAFA_COMFYUI_PATH": str(tmp_path / "none"), "COMFYUI_PATH": ""}
 
 
+PICTURES = ["help", "icon", "loop", "thumbnails"]
 COMMANDS = ["setup", "serve", "demo", "bench", "test", "train", "eval", "pages", "draw"]
 
 
-@pytest.mark.parametrize("words", [*COMMANDS, "bench overhead", "draw help", "draw icon", "draw loop", "draw thumbnails"])
+@pytest.mark.parametrize(
+    "words", [*COMMANDS, "bench overhead", "draw help", "draw icon", "draw loop", "draw thumbnails"]
+)
 def test_help_answers_on_a_bare_clone(words, bare):
     code, told, errors = start(*words.split(), "--help", **bare)
     assert (code, errors) == (0, "") and told.startswith(f"usage: run.py {words}")

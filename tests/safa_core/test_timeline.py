@@ -145,6 +145,7 @@ def test_parts_of_views_cover_the_canvas_once(loop, starts):
         ("1-4v: rain", "expected whole numbers from 1 to 3"),
         ("1.5v-2v: rain", "expected whole numbers from 1 to 3"),
         ("4v: rain", "expected whole numbers from 1 to 3"),
+        ("9" * 5000 + "v: rain", "expected whole numbers from 1 to 3"),
         ("0-8:  ", "Line 1 (0-8:) has no prompt"),
         ("default:", "Line 1 (default:) has no prompt"),
         ("rain\n0-8: a\ndefault: sun", "Line 3 (default: sun) is a second line without a span, after line 1 (rain)"),
