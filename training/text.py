@@ -10,6 +10,7 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
+from ..safa_core.loading import LOCAL
 from .kinds import NAMES, every_word
 from .loop import weights
 
@@ -98,7 +99,7 @@ def _known(text: T5EncoderModel, model: Path) -> dict[str, torch.Tensor]:
     table = held.pop("shared.weight")
     held.pop("encoder.embed_tokens.weight", None)
     text.load_state_dict(held, strict=False)
-    words = AutoTokenizer.from_pretrained(model / "tokenizer", local_files_only=True).get_vocab()
+    words = AutoTokenizer.from_pretrained(model / "tokenizer", **LOCAL).get_vocab()
     return {word: table[number] for word, number in words.items() if not word.startswith("<")}
 
 

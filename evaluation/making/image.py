@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from ...safa_core.errors import shorten
+from ...safa_core.loading import LOCAL
 from .folder import INDEX, PICTURES
 from .merging import JointMerging
 from .schedule import DDIM, FlowEuler
@@ -105,8 +106,7 @@ def open_image(folder: Path, height: int, device: torch.device, batch: int) -> I
     if named == "StableDiffusionPipeline":
         left_out = dict.fromkeys(OPTIONAL[named]) | {"requires_safety_checker": False}
     try:
-        whole = {"local_files_only": True, "low_cpu_mem_usage": False}
-        pipe = getattr(diffusers, named).from_pretrained(folder, **whole, **left_out)
+        pipe = getattr(diffusers, named).from_pretrained(folder, low_cpu_mem_usage=False, **LOCAL, **left_out)
         scheduler = (DDIM if PICTURES[named] == "unet" else FlowEuler).of(pipe.scheduler.config)
     except LIBRARY_ERRORS as error:
         raise ValueError(f"Expected a {named} in {folder}, but it does not load: {shorten(error)}.") from error

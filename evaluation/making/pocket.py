@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from ...safa_core.loading import LOCAL
 from ...training.sounds import CLASSES, clip
 from ..scores.sound import MEL
 from .schedule import DDIM
@@ -41,16 +42,15 @@ class PocketModel(WindowModel):
         from transformers import AutoTokenizer, T5EncoderModel, logging
 
         logging.disable_progress_bar()
-        local = {"local_files_only": True}
-        whole = {"torch_dtype": torch.float32, "low_cpu_mem_usage": False, **local}
-        unet = UNet2DConditionModel.from_pretrained(folder, subfolder="unet", **whole)
-        self.vae = AutoencoderKL.from_pretrained(folder, subfolder="vae", **whole)
-        self.text = T5EncoderModel.from_pretrained(folder / "text_encoder", dtype=torch.float32, **local)
-        self.tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", **local)
+        whole = {"torch_dtype": torch.float32, "low_cpu_mem_usage": False}
+        unet = UNet2DConditionModel.from_pretrained(folder, subfolder="unet", **whole, **LOCAL)
+        self.vae = AutoencoderKL.from_pretrained(folder, subfolder="vae", **whole, **LOCAL)
+        self.text = T5EncoderModel.from_pretrained(folder / "text_encoder", dtype=torch.float32, **LOCAL)
+        self.tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", **LOCAL)
         for part in (unet, self.vae, self.text):
             part.eval().requires_grad_(False).to(device)
         unet.to(memory_format=torch.channels_last)  # a quarter faster in bfloat16
-        scheduler = DDIM(DDIMScheduler.from_pretrained(folder, subfolder="scheduler", **local))
+        scheduler = DDIM(DDIMScheduler.from_pretrained(folder, subfolder="scheduler", **LOCAL))
         super().__init__(unet, scheduler, device, batch)
         self.downsampling = 2 ** (len(self.vae.config.block_out_channels) - 1)
         self.view = unet.config.sample_size[0]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from ...safa_core.loading import LOCAL
 from .backbones import TOKENIZER, TRANSFORMERS, Backbone, ready
 from .pictures import as_bytes
 from .sound import at_rate
@@ -17,14 +18,14 @@ def _loaded(path: Path, model: str, processor: str):
 
     transformers.logging.disable_progress_bar()
     kind = getattr(transformers, model)
-    config = transformers.AutoConfig.from_pretrained(path, local_files_only=True)
+    config = transformers.AutoConfig.from_pretrained(path, **LOCAL)
     if not isinstance(config, kind.config_class):
         raise ValueError(f"expected a {model}, got the configuration of a {config.model_type} model")
-    network, info = kind.from_pretrained(path, config=config, local_files_only=True, output_loading_info=True)
+    network, info = kind.from_pretrained(path, config=config, output_loading_info=True, **LOCAL)
     lacking = sorted(info["missing_keys"])
     if lacking:  # transformers would have filled them with random numbers
         raise ValueError(f"{len(lacking)} weights of {model} are missing, such as {lacking[0]}")
-    return ready(network), getattr(transformers, processor).from_pretrained(path, local_files_only=True)
+    return ready(network), getattr(transformers, processor).from_pretrained(path, **LOCAL)
 
 
 def _projected(output) -> torch.Tensor:
@@ -38,7 +39,7 @@ class _Reader:
     def __init__(self, path: Path):
         from transformers import AutoTokenizer
 
-        self.tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+        self.tokenizer = AutoTokenizer.from_pretrained(path, **LOCAL)
 
     @torch.inference_mode()
     def texts(self, prompts: list[str]) -> torch.Tensor:

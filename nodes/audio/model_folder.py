@@ -12,6 +12,7 @@ from diffusers import ModelMixin
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from ...safa_core.errors import shorten
+from ...safa_core.loading import LOCAL
 from ..errors import LIBRARY_ERRORS
 from .folder import INDEX, class_of, read_json
 from .weights import check_weights
@@ -92,11 +93,11 @@ class ModelFolder:
         try:
             model, report = kind.from_pretrained(
                 part,
-                local_files_only=True,
                 use_safetensors=files[0].suffix == ".safetensors",
                 variant="fp16" if all(".fp16." in file.name for file in files) else None,
                 output_loading_info=True,
                 torch_dtype=torch.float32,
+                **LOCAL,
                 **options,
             )
         except LIBRARY_ERRORS as error:
@@ -114,6 +115,6 @@ class ModelFolder:
         """A component that makes token ids of text."""
         part = self.component(component)
         try:
-            return AutoTokenizer.from_pretrained(part, local_files_only=True)
+            return AutoTokenizer.from_pretrained(part, **LOCAL)
         except LIBRARY_ERRORS as error:
             raise ValueError(f"the tokenizer {self.name}/{component} does not load ({shorten(error)}).") from error

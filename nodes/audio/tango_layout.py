@@ -27,6 +27,7 @@ from transformers import (
 import comfy.text_encoders.sd3_clip
 
 from ...safa_core.errors import shorten
+from ...safa_core.loading import LOCAL
 from ..errors import LIBRARY_ERRORS
 from .folder import TANGO
 from .model_folder import ModelFolder
@@ -181,7 +182,7 @@ def _tokenizer(folder: ModelFolder) -> PreTrainedTokenizerBase:
     if (folder.path / "tokenizer").is_dir():
         return folder.tokenizer("tokenizer")
     host = Path(comfy.text_encoders.sd3_clip.__file__).parent / "t5_tokenizer"  # the vocabulary of every T5
-    return AutoTokenizer.from_pretrained(host, local_files_only=True)
+    return AutoTokenizer.from_pretrained(host, **LOCAL)
 
 
 def _mel(stft: dict[str, Any]) -> Mel:
