@@ -13,6 +13,7 @@ import folder_paths
 NAME = "SaFa Audio Model Loader"
 FOLDERS = ("audio_models", "diffusers")
 DEPTH = 3  # models/audio_models/<organisation>/<model> is the deepest layout people keep
+LARGEST = 2**24  # bytes of a description; those of published models have some kilobytes, lists of shards a megabyte
 INDEX, TANGO = "model_index.json", "main_config.json"
 UNETS = ("UNet2DConditionModel", "AudioLDM2UNet2DConditionModel")
 TEXTS = ("ClapTextModelWithProjection", "ClapModel", "T5EncoderModel")
@@ -79,13 +80,18 @@ def find_model(name: str) -> Path:
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """A JSON object from a file (ValueError where it is missing or broken)."""
+    """A JSON object from a file (ValueError where it is missing, no plain file, too large or broken)."""
+    name = f"{file.parent.name}/{file.name}"
+    if not file.is_file():  # a pipe or device of that name would be waited for
+        raise ValueError(f"{name} is missing; download the model again.")
     try:
+        if file.stat().st_size > LARGEST:
+            raise ValueError(f"{name} is larger than {LARGEST // 2**20} MB, no description of a model.")
         content = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ValueError(f"{file.parent.name}/{file.name} is missing; download the model again.") from error
-    except ValueError as error:
-        raise ValueError(f"{file.parent.name}/{file.name} is not JSON; download it again.") from error
+        raise ValueError(f"{name} cannot be read ({error.strerror}).") from error
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"{name} is not JSON; download it again.") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{file.parent.name}/{file.name} is not a JSON object; download it again.")
+        raise ValueError(f"{name} is not a JSON object; download it again.")
     return content

@@ -75,13 +75,25 @@ class ModelFolder:
         for ending in (".safetensors", ".bin"):
             files = sorted(part.glob(f"*{ending}"))
             for index in sorted(part.glob(f"*{ending}.index.json"))[:1]:
-                shards = set(read_json(index).get("weight_map", {}).values())
-                files = [part / name for name in sorted(shards)]
+                files = [part / name for name in self._shards(index)]
             for file in files:
                 check_weights(file)
             if files:
                 return files
         raise ValueError(f"{self.name}/{component} has no .safetensors or .bin file with weights.")
+
+    def _shards(self, index: Path) -> list[str]:
+        """The files that an index of shards lists, of those that lie beside it: no other path is looked at."""
+        place = f"{self.name}/{index.parent.name}"
+        listed = read_json(index).get("weight_map")
+        names = list(listed.values()) if isinstance(listed, dict) else []
+        present = [file.name for file in index.parent.iterdir()]
+        missing = [str(name) for name in names if name not in present]
+        if missing:
+            raise ValueError(f"{place}/{missing[0][:100]} is missing; download the whole model.")
+        if not names:
+            raise ValueError(f"{place}/{index.name} lists no files with weights; download it again.")
+        return sorted(set(names))
 
     def load(self, kind: type[Any], component: str) -> Any:
         """A component as an object of a library's class `kind`, with all its weights, in float32 on the CPU."""

@@ -502,12 +502,19 @@ def _old_bin(folder, content):
     torch.save(content, folder / "diffusion_pytorch_model.bin")
 
 
-def _shards(folder):
-    index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
+def _shards(folder, second="model-00002-of-00002.safetensors"):
+    index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": second}}
     shutil.move(folder / "model.safetensors", folder / "model-00001-of-00002.safetensors")
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
+def _pipe(file):
+    """In the place of a file, one that nobody writes into: whoever opens it waits for ever."""
+    file.unlink()
+    os.mkfifo(file)
+
+
+DEEP = "[" * 10**5
 BAD = {
     "no component": ("audioldm", lambda f: shutil.rmtree(f / "vocoder"), "no folder 'vocoder'"),
     "no weights": ("audioldm", lambda f: (f / "vae/diffusion_pytorch_model.safetensors").unlink(), "vae has no"),
@@ -521,6 +528,18 @@ BAD = {
     "cut": ("t5_audio", lambda f: _cut(f / "text_encoder/model.safetensors"), "model.safetensors is cut off or broken"),
     "unfinished": ("t5_audio", lambda f: (f / "unet/x.incomplete").touch(), r"unet is not finished \(x.incomplete\)"),
     "shard": ("t5_audio", lambda f: _shards(f / "text_encoder"), "model-00002-of-00002.safetensors is missing"),
+    "shard elsewhere": (
+        "t5_audio",
+        lambda f: _shards(f / "text_encoder", "../vae/diffusion_pytorch_model.safetensors"),
+        "text_encoder/../vae/diffusion_pytorch_model.safetensors is missing",
+    ),
+    "no shards": (
+        "t5_audio",
+        lambda f: (f / "unet/x.safetensors.index.json").write_text('{"weight_map": [[]]}'),
+        "x.safetensors.index.json lists no files",
+    ),
+    "deep": ("audioldm", lambda f: (f / "unet/config.json").write_text(DEEP), "unet/config.json is not JSON"),
+    "endless": ("audioldm", lambda f: _pipe(f / "unet/config.json"), "unet/config.json is missing"),
     "other weights": (
         "audioldm",
         lambda f: shutil.copy(f / "vocoder/model.safetensors", f / "text_encoder/model.safetensors"),
@@ -576,6 +595,13 @@ def test_bad_folders_are_refused_in_one_sentence(case, model_dirs, monkeypatch, 
     message = str(refused.value)
     assert message.startswith("SaFa Audio Model Loader: ") and "\n" not in message and len(message) < 420
     assert not (tmp_path / "harmed").exists()
+
+
+@pytest.mark.parametrize("break_it", [lambda file: file.write_text(DEEP), _pipe])
+def test_one_broken_folder_does_not_take_the_list_of_models_away(break_it, model_dirs):
+    break_it(own_copy(model_dirs, "audioldm") / "model_index.json")
+    listed = audio_files.audio_models()
+    assert "audioldm" not in listed and "audioldm2" in listed
 
 
 def test_old_weights_load_without_pickled_code(model_dirs, models):
