@@ -24,6 +24,7 @@ class MelVAE(Protocol):
     vocoder:             a HiFi-GAN, None where the model has none.
     audio_sample_rate, fmin, fmax: in Hz. hop, n_fft: samples per mel frame, and of an STFT window.
     mel_bins, log:       bins of the spectrogram, and its logarithm ("ln" or "log10").
+    loudest:             the most that `latent_to_mel` gives: what its training reached; None where that is unknown.
     latent_channels:     of latents [B, C, ...]. latent_axis: which dimension of them is time.
     frames_per_column:   mel frames per latent column.
     """
@@ -38,6 +39,7 @@ class MelVAE(Protocol):
     n_fft: int
     mel_bins: int
     log: str
+    loudest: float | None
     latent_channels: int
     latent_axis: int
     frames_per_column: int

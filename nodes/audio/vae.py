@@ -70,6 +70,7 @@ class AudioVAE(comfy.sd.VAE):
         self.fmin = mel.fmin
         self.fmax = mel.fmax
         self.log = mel.log
+        self.loudest = mel.loudest
 
     def _set_host_fields(self) -> None:
         """What the host's own VAEs have, and its nodes read."""
@@ -130,7 +131,10 @@ class AudioVAE(comfy.sd.VAE):
             )
 
     def latent_to_mel(self, latent: torch.Tensor) -> torch.Tensor:
-        """Latent [B, C, T, F] -> log-mel [B, T * frames_per_column, mel_bins], float32 on the VAE's device."""
+        """Latent [B, C, T, F] -> log-mel [B, T * frames_per_column, mel_bins], float32 on the VAE's device.
+
+        Not louder than the model's training: guidance overshoots it, and the exponential of 2 more is 7 times as loud.
+        """
         self.check_latent(latent)
         memory = self.memory_used_decode(latent.shape, self.vae_dtype)
         comfy.model_management.load_models_gpu([self.patcher], memory_required=memory)
@@ -138,7 +142,8 @@ class AudioVAE(comfy.sd.VAE):
 
     def _decode_mel(self, latent: torch.Tensor) -> torch.Tensor:
         latent = latent.to(self.device, self.vae_dtype)
-        return self.first_stage_model.decode(latent, return_dict=False)[0][:, 0].float()
+        mel = self.first_stage_model.decode(latent, return_dict=False)[0][:, 0].float()
+        return mel if self.loudest is None else mel.clamp(max=self.loudest)
 
     def mel_to_latent(self, mel: torch.Tensor) -> torch.Tensor:
         """Log-mel [B, frames, mel_bins] -> the posterior's mode [B, C, frames / frames_per_column, F], float32."""

@@ -15,6 +15,7 @@ from ..errors import named
 from ..mel_vae import check_vae, mel_vae
 from ..node_text import show_preview
 from ..sockets import CATEGORY, SaFaJoin, SaFaPlan
+from .level import LEVELS, levelled
 from .loop_decode import decode_loop
 from .sound_decoder import SILENCE, decode_mel
 from .spectrogram_picture import Spectrogram, audio_spectrogram, spectrogram_picture
@@ -155,6 +156,15 @@ class SaFaMelDecode(io.ComfyNode):
                     tooltip="How views are joined on the mel spectrogram, for `join_at` mel: its interval counts mel "
                     "frames, its shift latent columns. Not connected: Self-Loop Swap, interval 1.",
                 ),
+                io.Combo.Input(
+                    "level",
+                    options=list(LEVELS),
+                    default="limit",
+                    optional=True,
+                    advanced=True,
+                    tooltip="One gain for the whole sound. limit: where its loudest sample lies beyond ±1, which files "
+                    "clip. normalise: always, the loudest sample at 0.99. leave: as the model made it.",
+                ),
             ],
             outputs=[
                 io.Audio.Output(display_name="audio", tooltip="Mel frames × hop samples, no more and no less."),
@@ -177,6 +187,7 @@ class SaFaMelDecode(io.ComfyNode):
         window: float = 0.0,
         join_at: str = "latent",
         join: Join | None = None,
+        level: str = "limit",
     ) -> io.NodeOutput:
         canvas = plan
         samples = latent["samples"]
@@ -190,6 +201,8 @@ class SaFaMelDecode(io.ComfyNode):
                 if canvas is not None and join_at == "mel":
                     joined = (canvas.plan, join or SwapJoin())
                 sound, spectra, lines = decode_mel(vae, samples, loop, joined, window)
+        sound, gained = levelled(sound, level)
+        lines += gained
         rate = _rate(vae)
         title = f"{sound.shape[-1] / rate:.6g} s at {rate} Hz ({sound.shape[-1]} samples)"
         if loop:

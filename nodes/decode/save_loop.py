@@ -21,6 +21,7 @@ from ...safa_core.sound.riff import LARGEST, append_chunks, info_chunk, smpl_chu
 from ..errors import named
 from ..node_text import show_text, text_output
 from ..sockets import CATEGORY
+from .level import levelled
 
 NAME = "Save Loop (WAV)"
 FORMATS = {"16-bit": ("PCM_16", 2), "24-bit": ("PCM_24", 3), "float": ("FLOAT", 4)}  # soundfile's name, bytes
@@ -42,8 +43,8 @@ def check_library() -> None:
         ) from error
 
 
-def write_wav(path: Path, waveform: torch.Tensor, rate: int, format: str, repeat: int, chunks: list[bytes]) -> int:
-    """Write waveform [channels, samples], `repeat` times; returns how many of its samples were clipped.
+def write_wav(path: Path, waveform: torch.Tensor, rate: int, format: str, repeat: int, chunks: list[bytes]) -> None:
+    """Write waveform [channels, samples] within ±1, or beyond where the format is float, `repeat` times.
 
     rate: in Hz. format: one of FORMATS. chunks: RIFF chunks for the end of the file, which appears under its name only
     when it is whole.
@@ -52,37 +53,31 @@ def write_wav(path: Path, waveform: torch.Tensor, rate: int, format: str, repeat
 
     subtype, _ = FORMATS[format]
     part = path.with_name(f"{path.name}.part")
-    clipped = 0
     try:
         with soundfile.SoundFile(part, "w", rate, len(waveform), subtype, format="WAV") as file:
             for _ in range(repeat):
-                clipped = 0
                 for block in waveform.split(BLOCK, dim=1):
                     comfy.model_management.throw_exception_if_processing_interrupted()
-                    samples, lost = quantise(block.T.float().numpy(), format)
-                    file.write(samples)
-                    clipped += lost
+                    file.write(quantise(block.T.float().numpy(), format))
         with open(part, "r+b") as file:
             append_chunks(file, *chunks)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
-    return clipped
 
 
-def quantise(samples: np.ndarray, format: str) -> tuple[np.ndarray, int]:
-    """Samples as soundfile takes them without loss, and how many lay beyond ±1 and were clipped (never for float).
+def quantise(samples: np.ndarray, format: str) -> np.ndarray:
+    """Samples as soundfile takes them without loss.
 
     Rounded to the nearest: libsndfile alone rounds down, half a step of offset.
     """
     if format == "float":
-        return samples, 0
+        return samples
     bits = 8 * FORMATS[format][1]
     steps = np.rint(samples.astype(np.float64) * 2 ** (bits - 1)).clip(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
-    clipped = int((np.abs(samples) > 1).sum())
     if bits == 16:
-        return steps.astype(np.int16), clipped
-    return steps.astype(np.int32) << (32 - bits), clipped
+        return steps.astype(np.int16)
+    return steps.astype(np.int32) << (32 - bits)
 
 
 def metadata(hidden: Any) -> list[bytes]:
@@ -148,16 +143,6 @@ def check_space(folder: Path, size: int) -> None:
         raise ValueError(f"{size / 1e6:.0f} MB are to be written, but {free / 1e6:.0f} MB are free in {folder}.")
 
 
-def describe_clipping(clipped: list[int], waveform: torch.Tensor) -> str:
-    """How many samples lay beyond ±1, for the node; empty where none did. clipped: samples of each clip."""
-    if not any(clipped):
-        return ""
-    return (
-        f"; {sum(clipped)} of {waveform.numel()} samples lay beyond ±1 (peak {waveform.abs().max():.3g}) and were "
-        "clipped: save as float to keep them, or lower the volume"
-    )
-
-
 def loop_points(loop: bool, audio: dict) -> tuple[bool, str]:
     """Whether loop points are written, and what the node says about it.
 
@@ -209,7 +194,8 @@ class SaFaSaveLoop(io.ComfyNode):
                     "format",
                     options=list(FORMATS),
                     default="16-bit",
-                    tooltip="16-bit and 24-bit clip what lies beyond ±1 (the node says how much); float keeps it.",
+                    tooltip="Float keeps what lies beyond ±1. For 16-bit and 24-bit such a sound is given one gain, so "
+                    "that nothing is clipped; the node says which.",
                 ),
                 io.Int.Input(
                     "repeat",
@@ -256,16 +242,19 @@ class SaFaSaveLoop(io.ComfyNode):
         seconds = waveform.shape[-1] * repeat / rate
         if repeat > 1:
             show_text(f"writing {repeat} × the clip: {seconds:.6g} s, {size / 1e6:.3g} MB")
+        gained: list[str] = []
+        if format != "float":
+            waveform, gained = levelled(waveform, "limit")
         saved = []
-        clipped = []
         for number, clip in enumerate(waveform):
             path, counter = free_path(Path(folder), stem.replace("%batch_num%", str(number)), counter)
-            clipped.append(write_wav(path, clip, rate, format, repeat, chunks))
+            write_wav(path, clip, rate, format, repeat, chunks)
             saved.append(ui.SavedResult(path.name, subfolder, io.FolderType.output))
         names = saved[0].filename
         if len(saved) > 1:
             names += f" to {saved[-1].filename}"
-        text = f"{names}: {seconds:.6g} s at {rate} Hz{remark}{describe_clipping(clipped, waveform)}"
+        levels = "".join(f"; {line}" for line in gained)
+        text = f"{names}: {seconds:.6g} s at {rate} Hz{remark}{levels}"
         show_text(text)
         return io.NodeOutput(ui={"audio": saved, "safa_audio": saved, **text_output(text)})
 

@@ -31,6 +31,7 @@ class MelDecoder:
     joined:  views and join where every view is decoded by itself and joined on the mel, else None.
     columns: latent columns that the VAE decodes together.
     peak:    of the sound decoded last. differences: of windows where they overlap.
+    held:    places of the mel that would have been louder than the model's training.
     """
 
     vae: MelVAE
@@ -45,6 +46,7 @@ class MelDecoder:
         )
         self.differences = Differences()
         self.peak = 0.0
+        self.held = 0
 
     def decode(self, latent: torch.Tensor, out: torch.Tensor) -> Spectrogram:
         """Latent [1, C, T, ...] into `out` [samples]; in smaller windows where memory runs out."""
@@ -100,6 +102,8 @@ class MelDecoder:
                     "the VAE gave NaN or infinity for a latent without any; run it in float32 "
                     "(--fp32-vae), and check that it belongs to the latent."
                 )
+            if vae.loudest is not None:
+                self.held += int((mel >= vae.loudest).sum())
             yield mel
 
     def _record(self, blocks: Iterator[torch.Tensor], spectrum: Spectrogram, frame: int) -> Iterator[torch.Tensor]:
@@ -190,7 +194,10 @@ def decode_mel(
         spectra.append(decoder.decode(clip, out))
         if decoder.peak < SILENCE:
             warnings.append(f"warning: silence (peak {decoder.peak:.1g})")
-    return sound, spectra, [decoder.describe(length, window > 0), *dict.fromkeys(warnings)]
+    lines = [decoder.describe(length, window > 0)]
+    if decoder.held:
+        lines.append(f"{decoder.held} places of the mel held at the loudest of the model's training")
+    return sound, spectra, [*lines, *dict.fromkeys(warnings)]
 
 
 def _fit_columns(vae: MelVAE, latent: torch.Tensor, joined: tuple[ViewPlan, Join] | None, window: int) -> int:

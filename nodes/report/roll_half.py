@@ -10,6 +10,7 @@ from comfy_api.latest import io, ui
 from comfy_execution.graph_utils import ExecutionBlocker
 
 from ...safa_core.measures.seam import picture_seam, roll_half, sound_seam
+from ..decode.level import levelled
 from ..decode.spectrogram_picture import audio_spectrogram, spectrogram_picture
 from ..errors import named
 from ..node_text import show_preview
@@ -111,6 +112,7 @@ class SaFaRollHalf(io.ComfyNode):
             rolled, picture, score, info = roll(axis, audio, image)
         preview = show_preview(cls, picture, info, info.replace("; ", "\n"))  # the page breaks long lines within words
         if audio is not None:
-            preview |= ui.PreviewAudio(rolled, cls=cls).as_dict()
+            heard, _ = levelled(rolled["waveform"], "limit")  # the file of the player has 16 bits
+            preview |= ui.PreviewAudio({**rolled, "waveform": heard}, cls=cls).as_dict()
             preview["safa_audio"] = preview["audio"]
         return io.NodeOutput(rolled, picture, score, info, ui=preview)

@@ -191,7 +191,8 @@ def one_dimensional():
 
     return SimpleNamespace(
         name="1-D", audio_sample_rate=16000, hop=256, n_fft=1024, mel_bins=80, frames_per_column=2, fmin=0.0,
-        fmax=8000.0, log="log10", latent_axis=2, latent_channels=20, first_stage_model=model, vocoder=None,
+        fmax=8000.0, log="log10", loudest=None, latent_axis=2, latent_channels=20, first_stage_model=model,
+        vocoder=None,
         device=torch.device("cpu"), vae_dtype=torch.float32, latent_to_mel=latent_to_mel, load=lambda memory=0: None,
         memory_used_decode=lambda shape, dtype: 1000 * shape[2],
     )  # fmt: skip
@@ -200,7 +201,7 @@ def one_dimensional():
 def test_safa_plus_for_a_vae_over_time_alone_without_a_vocoder():
     vae, latent = one_dimensional(), 0.5 * noise(1, 20, 24)
     plan = plan_of(24, 10, 0.4, True, (20, None))
-    sound, picture, text = decode(vae, latent, plan, join_at="mel", join=SwapJoin(1, 3), marks=True)
+    sound, picture, text = decode(vae, latent, plan, join_at="mel", join=SwapJoin(1, 3), marks=True, level="leave")
     mels = [vae.latent_to_mel(latent[..., plan.plan.indices(i)]) for i in range(len(plan.plan))]
     frames = scaled(plan.plan, 2)
     fold = ViewFold(frames, SwapJoin(1, 6).weights(frames), 3, 2)
@@ -214,7 +215,7 @@ def test_safa_plus_for_a_vae_over_time_alone_without_a_vocoder():
 @pytest.mark.parametrize("loop", [False, True])
 def test_without_a_vocoder_it_is_griffin_lim(loop):
     vae, latent = audio_vae(with_vocoder=False), noise(1, 8, 30, 16)
-    sound, _, text = decode(vae, latent, plan_of(30, 12, loop=loop))
+    sound, _, text = decode(vae, latent, plan_of(30, 12, loop=loop), level="leave")
     assert sound.shape == (1, 1, 30 * COLUMN)
     if not loop:
         mel = vae.first_stage_model.decode(latent).sample[:, 0]
@@ -293,6 +294,30 @@ def test_silence_is_said():
         parameter.zero_()
     sound, _, text = decode(vae, noise(1, 8, 20, 16))
     assert not sound.any() and "warning: silence" in text
+
+
+def test_a_sound_beyond_full_scale_gets_one_gain_unless_it_is_left():
+    vae, latent = audio_vae(with_vocoder=False), noise(1, 8, 20, 16)
+    vae.first_stage_model.decoder.conv_out.bias.add_(5.0)  # ln: a hundred and fifty times as loud
+    left, _, text = decode(vae, latent, level="leave")
+    assert left.abs().max() > 1 and "warning: peak" in text
+    limited, _, text = decode(vae, latent)
+    torch.testing.assert_close(limited, left * 0.99 / left.abs().max())
+    assert "one gain of -" in text
+    normalised, _, _ = decode(vae, latent, level="normalise")
+    assert torch.equal(normalised, limited)
+
+
+def test_what_guidance_overshoots_is_held_at_the_loudest_of_the_training():
+    vae, latent = audio_vae(with_vocoder=False), noise(1, 8, 20, 16)
+    free, _, text = decode(vae, latent, level="leave")
+    assert "held" not in text
+    mel = vae.latent_to_mel(latent)
+    vae.loudest = mel.quantile(0.9).item()
+    held, _, text = decode(vae, latent, level="leave")
+    torch.testing.assert_close(vae.latent_to_mel(latent), mel.clamp(max=vae.loudest))
+    assert f"{int((mel >= vae.loudest).sum())} places of the mel held" in text
+    assert held.square().mean() < free.square().mean()
 
 
 LATENT = noise(1, 8, 20, 16)
@@ -452,7 +477,7 @@ def test_a_white_riffusion_picture_is_silence():
 def test_schema():
     schema = SaFaMelDecode.GET_SCHEMA()
     assert (schema.node_id, schema.display_name, schema.category) == ("SaFaMelDecode", "Mel Decode", "SaFa")
-    assert [i.id for i in schema.inputs] == ["vae", "latent", "plan", "marks", "window", "join_at", "join"]
+    assert [i.id for i in schema.inputs] == ["vae", "latent", "plan", "marks", "window", "join_at", "join", "level"]
     assert [o.io_type for o in schema.outputs] == ["AUDIO", "IMAGE"]
     schema = SaFaRiffusionDecode.GET_SCHEMA()
     assert (schema.node_id, schema.display_name) == ("SaFaRiffusionDecode", "Riffusion Decode")

@@ -163,30 +163,28 @@ def told(monkeypatch):
     return texts
 
 
-def test_clipping_is_said_and_float_does_not_clip(output, monkeypatch):
+@pytest.mark.parametrize("format, step", [("16-bit", 2**-15), ("24-bit", 2**-23)])
+def test_a_sound_beyond_full_scale_gets_one_gain_and_is_not_clipped(output, monkeypatch, format, step):
     texts = told(monkeypatch)
     audio = sound(samples=1000, peak=0.5)
     audio["waveform"][..., 10] = -1.5
     audio["waveform"][..., 20] = 1.25
-    audio["waveform"][..., 30] = 1.0  # full scale is not clipped
-    for format in ("16-bit", "24-bit", "float"):
-        save(audio, format=format)
-    assert all("loop_0000" in text and "0.0625 s at 16000 Hz" in text for text in texts)
-    for text in texts[:2]:
-        assert "2 of 1000 samples lay beyond ±1 (peak 1.5) and were clipped: save as float" in text
-    assert "clipped" not in texts[2]
-    low, _ = soundfile.read(output / "audio" / "loop_00001_.wav")
-    assert (low[10], low[20]) == (-1, 1 - 2**-15)
-    back, _ = soundfile.read(output / "audio" / "loop_00003_.wav")
-    assert (back[10], back[20]) == (-1.5, 1.25)
+    save(audio, format=format, repeat=2)
+    assert "0.125 s at 16000 Hz" in texts[-1] and "peak 1.5: one gain of -3.6 dB for the whole sound" in texts[-1]
+    back, _ = soundfile.read(output / "audio" / "loop_00001_.wav")
+    expected = audio["waveform"][0, 0].double().numpy() * 0.99 / 1.5
+    assert np.abs(back[:1000] - expected).max() <= 0.51 * step + 1e-7
+    assert audio["waveform"].abs().max() == 1.5  # the socket's own sound is left alone
 
 
-def test_repeats_do_not_count_clipping_twice(monkeypatch):
+def test_float_keeps_what_lies_beyond_full_scale(output, monkeypatch):
     texts = told(monkeypatch)
-    audio = sound(peak=0.5, samples=100)
-    audio["waveform"][..., 10] = 2
-    save(audio, repeat=5)
-    assert "; 1 of 100 samples" in texts[-1]
+    audio = sound(samples=1000, peak=0.5)
+    audio["waveform"][..., 10] = -1.5
+    save(audio, format="float")
+    assert "gain" not in texts[-1]
+    back, _ = soundfile.read(output / "audio" / "loop_00001_.wav")
+    assert back[10] == -1.5
 
 
 @pytest.mark.parametrize(
