@@ -16,7 +16,7 @@ import torch
 
 from ..host_setup import DISK_FULL
 from ..safa_core.errors import shorten
-from . import controls, measurements, report, windows
+from . import controls, listening, measurements, report, windows
 from .clips import Real, read_prompts, real_clips
 from .making.folder import fingerprint, kind_of
 from .making.open import open_model
@@ -188,6 +188,8 @@ def with_available_distance(row: Row, weights: Path) -> Row:
 def evaluate(options: argparse.Namespace) -> None:
     if options.get_networks:
         return get_networks(options.weights)
+    if options.listen:
+        return listen(options)
     requests = [request(options, protocol) for protocol in chosen(options)]
     pocket_only = all(one.protocol.pocket for one in requests)
     root = options.data / (options.run or ("pocket" if pocket_only else "paper"))
@@ -221,7 +223,7 @@ def job_of(options: argparse.Namespace, one: Request, model: WindowModel) -> Job
     """With the model's own prompts and the distances at hand."""
     part = one.part
     model.autocast = options.autocast
-    if model.prompts and not one.own_prompts:
+    if model.prompts and not one.own_prompts and not part.kinds:
         part = replace(part, prompts=model.prompts, left_out=0)
     part = replace(part, rows=tuple(with_available_distance(row, options.weights) for row in part.rows))
     job = Job(part, model, options.weights, one.shard, one.real, options.record)
@@ -305,6 +307,19 @@ def differences(paper: Part, job: Job, seeds: int) -> list[str]:
         )
     missing = [row.title for row in part.rows if row.method == "sync_diffusion_gram"]
     return sentences + [f"{title}: no LPIPS backbone was there." for title in missing]
+
+
+def listen(options: argparse.Namespace) -> None:
+    """The prompts that people meet first, made by the pocket model and heard; the table, sounds and spectrograms."""
+    folder = options.model or POCKET
+    device = check_device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    out = options.out or options.data / "listening" / folder.resolve().name
+    check_output(out)
+    listening.YAMNET.open(options.weights)
+    model = open_model("audio", folder, 0, device, options.batch)
+    run = Run(out, {"model": fingerprint(folder), "steps": listening.STEPS, "guidance": listening.GUIDANCE})
+    results = listening.listen(model, run, options.weights, listening.named_prompts())
+    print(f"wrote {listening.write(out, results, 'python run.py eval ' + ' '.join(options.given))}")
 
 
 def tune(job: Job) -> None:

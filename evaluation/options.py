@@ -61,6 +61,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
         action="store_true",
         help="only: fetch YAMNet, FID's Inception and LPIPS's VGG16 and AlexNet into --weights (159 MB)",
     )
+    add("--listen", action="store_true", help="only: make and hear the prompts of workflows and README; needs YAMNet")
     add("--weights", type=Path, default=WEIGHTS, metavar="FOLDER", help="ComfyUI's models folder, with the backbones")
     add("--shrink", type=int, default=1, choices=(1, 2, 4, 8), help="divides all sizes of pictures, to try things out")
     add("--shard", default="0/1", metavar="I/N", help="only the canvases I, I + N, ...: one of N runs side by side")

@@ -55,7 +55,8 @@ class Part:
     rows:      of the table, in the paper's order.
     columns:   {score: title}, in the paper's order; names in scores.SCORES, or a ratio such as "fd/average".
     details:   {title: columns} of further tables.
-    prompts:   of the canvases. left_out: how many more the paper has, which its text does not give.
+    prompts:   of the canvases. left_out: how many more the paper has, which its text does not give. kinds: whether they
+               are kinds of sounds that any model is asked for, in place of the prompts that a small model knows.
     seeds:     canvases per prompt and row. chunk: prompts made in one call.
     steps, guidance, eta, noise: as in Sampling.
     view:      length of a view; for sound the model's own window, however long it is, stands for this.
@@ -82,6 +83,7 @@ class Part:
     details: dict[str, dict[str, str]] = field(default_factory=dict)
     prompts: tuple[str, ...] = ()
     left_out: int = 0
+    kinds: bool = False
     eta: float = 0.0
     noise: str = "view"
     height: int = 0

@@ -13,6 +13,7 @@ from ..safa_core.methods.merge_attend import is_aligned
 from .making.methods import method
 from .making.window_model import WindowModel
 from .protocol import Part, Row
+from .scores import seams as seam_scores
 
 REGIONS = 7  # first of the numbers that random crops are drawn from, so that they share none with the noise
 
@@ -39,6 +40,29 @@ def regions(part: Part, row: Row, canvas: torch.Tensor, prompt: int, seed: int) 
     width = size // count
     random = np.random.default_rng([REGIONS, prompt, seed])
     return torch.stack([_cut(canvas, i * width + int(random.integers(width - crop + 1)), crop) for i in range(count)])
+
+
+def of_views(model: WindowModel, part: Part, row: Row, canvas: torch.Tensor, kind: str) -> torch.Tensor:
+    """Windows [n, samples] of a sound as long as a view: `latent_windows` of a kind, "seams", "views" or "apart"."""
+    plan = part.plan(row, model.columns)
+    scale = canvas.shape[-1] // plan.length
+    starts = latent_windows(plan, seams(model, part))[kind]
+    return torch.stack([_cut(canvas, start * scale, plan.view * scale) for start in starts])
+
+
+def joints(model: WindowModel, part: Part, row: Row, canvas: torch.Tensor) -> tuple[torch.Tensor, tuple[int, ...]]:
+    """(pieces [n, samples] of a sound, whether each lies on a seam or in a middle) as `scores.seams` wants them.
+
+    Seams are the loop point of a ring and every overlap of an open canvas; middles those of the views.
+    """
+    plan = part.plan(row, model.columns)
+    scale = canvas.shape[-1] / plan.length
+    places = [0.0] if plan.loop else [first + width / 2 for first, width in overlap_regions(plan)]
+    middles = [start + plan.view / 2 for start in plan.starts]
+    samples = [round(place * scale) for place in places + middles]
+    piece = round(plan.view * scale / 4)
+    kinds = (seam_scores.SEAM,) * len(places) + (seam_scores.MIDDLE,) * len(middles)
+    return seam_scores.pieces_at(canvas, samples, piece), kinds
 
 
 def _cut(canvas: torch.Tensor, start: int, length: int) -> torch.Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -20,6 +20,7 @@ from .scores import COSTS, SCORES, Measures, Samples, Score
 from .scores.sound import mel_pictures
 from .store import Run
 
+OF_VIEWS = ("seams", "views", "apart")  # kinds of windows that lie where the plan's views do
 CANVASES = 8  # whose windows are measured together, backbone after backbone
 
 
@@ -148,11 +149,20 @@ def samples_of(job: Job, row: Row, prompt: int, seed: int, latents: torch.Tensor
     """{kind of windows: Samples} of one canvas [copies, C, rows, columns]."""
     if job.model.kind == "pocket":
         return {kind: pocket_samples(job, row, prompt, latents, kind) for kind in kinds}
-    decoded = job.model.decode(latents, job.part.loop and not row.single)[0]
+    decoded = job.model.decode(latents, job.part.loop and not row.single)
+    if row.single:
+        return {kind: as_samples(job, decoded, prompt) for kind in kinds}
+    decoded = decoded[0]
     samples = {}
     for kind in kinds:
+        if kind == "joints":
+            cuts, parts = windows.joints(job.model, job.part, row, decoded)
+            samples[kind] = replace(as_samples(job, cuts, prompt), canvas=parts)
+            continue
         if kind == "regions" and job.part.regions:
             cuts = windows.regions(job.part, row, decoded, prompt, seed)
+        elif kind in OF_VIEWS:
+            cuts = windows.of_views(job.model, job.part, row, decoded, kind)
         else:
             cuts = windows.slid(job.model, job.part, row, decoded)
         samples[kind] = as_samples(job, cuts, prompt)

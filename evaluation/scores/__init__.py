@@ -8,11 +8,11 @@
 prompts and window positions as the paper does. A name with @ is the same column by another backbone.
 """
 
-from . import cost, pocket, tables, yamnet
+from . import cost, pocket, seams, tables, yamnet
 from .cost import COSTS
 from .interface import Measures, Samples, Score, averaged
 
-ALL = (*tables.COLUMNS, *cost.SCORES, *tables.OTHER_EMBEDDINGS, *yamnet.SCORES, *pocket.SCORES)
+ALL = (*tables.COLUMNS, *cost.SCORES, *tables.OTHER_EMBEDDINGS, *yamnet.SCORES, *seams.SCORES, *pocket.SCORES)
 SCORES: dict[str, Score] = {score.name: score for score in ALL}
 
 __all__ = ["COSTS", "SCORES", "Measures", "Samples", "Score", "averaged"]

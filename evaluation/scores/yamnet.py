@@ -12,11 +12,15 @@ from safetensors import safe_open
 from torch import nn
 from torch.nn.functional import conv2d, linear, pad
 
-from .backbones import Backbone, ready
-from .interface import Measures, Score
+from .backbones import Backbone, embedded, ready
+from .cost import mean
+from .extrapolate import frechet_error
+from .interface import Measures, Samples, Score
 from .kinds import KINDS, kinds_of
+from .metrics import frechet_distance, intra_similarity
+from .pocket import mean_error
 from .sound import at_rate
-from .tables import divergence, frechet, rows_of
+from .tables import divergence, per_canvas, rows_of
 
 RATE, WINDOW, HOP, FFT, FRAMES = 16000, 400, 160, 512, 96
 PATCH = WINDOW + (FRAMES - 1) * HOP  # samples
@@ -143,13 +147,52 @@ def recognised(generated: Measures, real: Measures | None = None) -> float:
 YAMNET = Backbone("yamnet", "evaluation/yamnet", "yamnet.safetensors", Yamnet, fetched=True)
 
 
-def _score(name, title, better, what, reduce, **more):
+def patches_of(samples: Samples, models: Path) -> Measures:
+    """describe(): the embeddings of every window's patches, [N, patches, 1024]."""
+    return Measures(embedded(YAMNET, samples, models)["embedding"], samples.prompts, samples.positions)
+
+
+def distance(generated: Measures, real: Measures) -> float:
+    """Fréchet distance of all patches."""
+    return frechet_distance(generated.rows.flatten(0, 1), real.rows.flatten(0, 1))
+
+
+def distance_error(generated: Measures, real: Measures) -> float | None:
+    """Standard error of the distance by canvases left out in turn; None for sets of unequal canvases."""
+    groups = []
+    for measures in (generated, real):
+        sizes = {len(canvas) for canvas in measures.canvases}
+        if len(sizes) > 1 or len(measures.canvases) < 2:
+            return None
+        groups.append(measures.rows.flatten(0, 1).unflatten(0, (len(measures.canvases), -1)))
+    return frechet_error(*groups) if len(groups[0]) == len(groups[1]) else None
+
+
+def similarity(samples: Samples, numbers: list[int], models: Path) -> float:
+    """Mean cosine of the windows of a canvas, each the mean of its patches."""
+    return intra_similarity(embedded(YAMNET, samples, models)["embedding"][numbers].mean(1))
+
+
+def share_error(generated: Measures, real: Measures | None = None) -> float | None:
+    """Standard error of `recognised`, as if windows were independent."""
+    share = recognised(generated)
+    return (share * (1 - share) / len(generated.rows)) ** 0.5
+
+
+def _score(name, title, better, describe, reduce, **more):
     needs_real = more.pop("needs_real", False)
-    return Score(name, title, "audio", better, needs_real, YAMNET.missing, rows_of(YAMNET, what), reduce, **more)
+    return Score(name, title, "audio", better, needs_real, YAMNET.missing, describe, reduce, windows="seams", **more)
 
 
 SCORES = (
-    _score("fd@yamnet", "FD (YAMNet)↓", "lower", "embedding", frechet, needs_real=True),
-    _score("kl@yamnet", "KL (YAMNet)↓", "lower", "logits", divergence, needs_real=True),
-    _score("recognised@yamnet", "recognised (YAMNet)↑", "higher", "heard", recognised, form=".1%"),
-)
+    _score("fd@yamnet", "FD (YAMNet)↓", "lower", patches_of, distance, needs_real=True, error=distance_error),
+    _score("kl@yamnet", "KL (YAMNet)↓", "lower", rows_of(YAMNET, "logits"), divergence, needs_real=True),
+    _score(
+        "recognised@yamnet", "recognised (YAMNet)↑", "higher", rows_of(YAMNET, "heard"), recognised, form=".1%",
+        error=share_error,
+    ),
+    Score(
+        "similarity@yamnet", "similarity (YAMNet)↑", "audio", "higher", False, YAMNET.missing, per_canvas(similarity),
+        mean, windows="apart", within=True, error=mean_error, form=".4f",
+    ),
+)  # fmt: skip

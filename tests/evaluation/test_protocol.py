@@ -128,7 +128,9 @@ def test_figure_9_sweeps_the_interval_of_the_self_loop_swap():
 
 def test_every_protocol_loads_and_its_scores_exist():
     pocket = [f"pocket{name}" for name in ("", "_lengths", "_noise", "_overlap", "_shared_noise", "_sweeps")]
-    assert names() == ["table2", "table3", "table5", "table6", "fig5", "fig8", "fig9", *pocket]
+    ears = ["ears", "ears_lengths", "ears_noise"]
+    seams = ["seams_loop", "seams_open"]
+    assert names() == ["table2", "table3", "table5", "table6", *ears, "fig5", "fig8", "fig9", *pocket, *seams]
     assert {path.stem for path in PROTOCOLS.glob("*.json")} == set(names())
     for name in names():
         for kind, part in load(name).parts.items():

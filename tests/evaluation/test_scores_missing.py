@@ -35,6 +35,7 @@ PLACES = {
     "fd@yamnet": "evaluation/yamnet",
     "kl@yamnet": "evaluation/yamnet",
     "recognised@yamnet": "evaluation/yamnet",
+    "similarity@yamnet": "evaluation/yamnet",
 }
 ONE_FILE = {name: place for name, place in PLACES.items() if not place.endswith(("clap", "clip", "ast"))}
 
@@ -59,7 +60,7 @@ def test_every_score_of_the_tables_is_there():
     columns = "fd fad kl clap intra_lpips intra_clap fid kid clip intra_style runtime windows".split()
     paper = {name: score for name, score in SCORES.items() if score.kind != "pocket"}
     assert [name for name in paper if "@" not in name] == columns
-    assert set(PLACES) | {"runtime", "windows"} == set(paper)
+    assert set(PLACES) | {"runtime", "windows", "jump@seam", "change@seam"} == set(paper)
     for name, score in SCORES.items():
         assert score.name == name
         assert score.kind in ("audio", "image", "any", "pocket")
@@ -78,7 +79,7 @@ def test_without_weights_a_score_says_what_to_put_where_and_computes_nothing(tmp
     assert str(refused.value) == f"{name}: {sentence}"
 
 
-@pytest.mark.parametrize("name", ["runtime", "windows"])
+@pytest.mark.parametrize("name", ["runtime", "windows", "jump@seam", "change@seam"])
 def test_what_needs_no_weights_says_nothing(tmp_path, name):
     assert SCORES[name].missing(tmp_path) is None
 
