@@ -21,14 +21,16 @@ def at_speed(wave: np.ndarray, speed: float) -> np.ndarray:
     return signal.resample(wave, max(2, round(len(wave) / speed)))
 
 
-def excerpt(rng: np.random.Generator, wave: np.ndarray, seconds: float, repeated: bool = False) -> np.ndarray:
-    """`seconds` of a recording from a random place on, the louder of two; a short one goes round.
+def excerpt(
+    rng: np.random.Generator, wave: np.ndarray, seconds: float, repeated: bool = False, tries: int = 2
+) -> np.ndarray:
+    """`seconds` of a recording from a random place on, the loudest of some; a short one goes round.
 
     repeated: it is a loop already; else its end is cross-faded into its start.
     """
     n = round(seconds * SAMPLE_RATE)
     if len(wave) >= n:
-        starts = rng.integers(0, len(wave) - n + 1, 2)
+        starts = rng.integers(0, len(wave) - n + 1, tries)
         pieces = [wave[s : s + n] for s in starts]
         return max(pieces, key=lambda piece: float(np.square(piece).mean()))
     ring = wave if repeated else _closed(wave)

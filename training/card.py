@@ -31,8 +31,10 @@ here come out as the nearest of them.
 """
 
 
-def model_card(options, words: int, log: list[dict], machine: str) -> str:
-    """The card. options: of the training; words: that the tokenizer knows; log: its short log; machine: in words."""
+def model_card(options, words: int, log: list[dict], machine: str, vocoder: bool) -> str:
+    """The card. options: of the training; words: that the tokenizer knows; log: its short log; machine: in words;
+    vocoder: whether there is one.
+    """
     stages: dict[str, list[dict]] = {}
     for line in log:
         stages.setdefault(line["stage"], []).append(line)
@@ -56,9 +58,7 @@ def model_card(options, words: int, log: list[dict], machine: str) -> str:
         held="" if free else "One recording of each kind is held out for measuring.",
         mel=f"{MEL.n_fft}/{MEL.hop}, {MEL.bins} bands, ln",
         sound=(
-            "The vocoder is transformers' SpeechT5HifiGan."
-            if options.vocoder_steps
-            else "No vocoder: Mel Decode uses Griffin-Lim."
+            "The vocoder is transformers' SpeechT5HifiGan." if vocoder else "No vocoder: Mel Decode uses Griffin-Lim."
         ),
         seed=options.seed,
         begun=f", begun from the weights of {options.begin.name}" if options.begin else "",

@@ -17,10 +17,11 @@ MIXTURES = 0.3
 # Of a kind's clips, those made of recordings: more where the synthesiser is poor, fewer where recordings are
 RECORDED = {
     "rain": 0.65, "wind": 0.7, "waves": 0.6, "stream": 0.9, "fire": 0.75, "crowd": 1.0, "crickets": 0.5, "birds": 0.7,
-    "bells": 0.5, "footsteps": 0.95, "thunder": 0.7, "drum": 0.65, "pad": 0.35, "harbour": 0.85, "engine": 0.0,
+    "bells": 0.35, "footsteps": 0.95, "thunder": 0.7, "drum": 0.65, "pad": 0.35, "harbour": 0.85, "engine": 0.0,
     "clock": 0.0,
 }  # fmt: skip
 SPEED = {"drum": 0.2, "pad": 0.25, "bells": 0.25, "thunder": 0.2, "footsteps": 0.12}  # of the others: 0.14
+SOFTER = {"clock": -8.0}  # dB: what is made of spikes is as loud as the others at a lower rms
 GAP = {"thunder": 4.0, "bells": 1.6}  # seconds between the events of kinds whose short files are one event each
 # What the name of a file tells: (adjective, place)
 HINTS = {
@@ -71,7 +72,8 @@ def training_clip(number: int, seconds: float, bank: Bank, seed: int = 0) -> Cli
     if level is None:
         wave, level, said = augment.placed(rng, wave)
         caption = " ".join([*said, caption.removeprefix("a ").removeprefix("an ") if said else caption])
-    return Clip(augment.levelled(rng, wave, level), dressed(rng, caption), (kind,), files)
+    wave = augment.levelled(rng, wave, level + SOFTER.get(kind, 0.0))
+    return Clip(wave, dressed(rng, caption), (kind,), files)
 
 
 def _said_level(caption: str) -> float | None:
@@ -111,7 +113,8 @@ def _one(rng: np.random.Generator, kind: str, seconds: float, bank: Bank) -> tup
     if kind in GAP and len(sound) < 8 * SAMPLE_RATE:
         wave = augment.scattered(rng, [unit(augment.at_speed(sound, speed))], seconds, GAP[kind])
     else:
-        wave = augment.excerpt(rng, sound, seconds * speed, kind in augment.REPEATED)
+        tries = 6 if kind in GAP else 2  # pauses between the events are no sound of theirs
+        wave = augment.excerpt(rng, sound, seconds * speed, kind in augment.REPEATED, tries)
         wave = augment.at_speed(wave, len(wave) / round(seconds * SAMPLE_RATE))
     if rng.random() < 0.15 and kind not in ("drum", "footsteps", "pad"):
         other, second = recordings[_chosen(rng, recordings)]

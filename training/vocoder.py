@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
 
+from ..safa_core.sound.mel import GriffinLim
 from .data import MEL, ClipSet
 from .loop import DEVICE, Stage
 
@@ -124,3 +125,17 @@ def vocoder_stage(clips: ClipSet, steps: int, mean: float, std: float) -> Stage:
 
     state = {"vocoder": vocoder, "judges": judges, "optimiser": optimiser, "judging": judging}
     return Stage("vocoder", steps, 5e-4, state, step)
+
+
+@torch.no_grad()
+def distances(vocoder: SpeechT5HifiGan, waves: list[torch.Tensor]) -> tuple[float, float]:
+    """(the vocoder's, Griffin-Lim's) mean spectral distance to sounds [samples] that their own mels are made of."""
+    vocoder, griffin_lim = vocoder.eval().cpu(), GriffinLim(MEL)
+    sums = [0.0, 0.0]
+    for wave in waves:
+        frames = len(wave) // MEL.hop
+        wave = wave[None, : frames * MEL.hop]
+        mel = MEL.spectrogram(wave)
+        for number, made in enumerate((vocoder(mel), griffin_lim(mel, torch.arange(frames)))):
+            sums[number] += float(spectral_distance(made, wave)) / len(waves)
+    return sums[0], sums[1]

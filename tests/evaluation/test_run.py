@@ -354,7 +354,7 @@ def pocket_run(small_classifier, tmp_path_factory):
 
 
 def test_pocket_figures_are_those_of_the_windows_that_are_centred_on_overlaps(pocket_run):
-    """Fréchet distances and accuracies once more from the saved latents: 14 classes, 3 overlaps, 36 columns."""
+    """Fréchet distances and accuracies once more from the saved latents: every class, 3 overlaps, 36 columns."""
     model = open_model("pocket", pocket_run / "model", 0, torch.device("cpu"), 32)
     judge = pocket_scores.POCKET.open(pocket_run / "weights")
     folder = pocket_run / "data" / "pocket" / "pocket" / "model" / "shard-0-of-1"
@@ -366,25 +366,25 @@ def test_pocket_figures_are_those_of_the_windows_that_are_centred_on_overlaps(po
         canvas = run.tensors(f"safa-0.2-11.52-rate0.3-interval1-p{number:03d}-s0000")["canvas"]
         seams += [canvas.roll(-start, -1)[..., : pocket.VIEW] for start in windows.seam_windows(plan)]
     features, classes = judge.judge(model.decode(torch.cat(singles)))
-    first, second = features.unflatten(0, (14, 2, 3)).transpose(0, 1).flatten(1, 2)
+    first, second = features.unflatten(0, (len(CLASSES), 2, 3)).transpose(0, 1).flatten(1, 2)
     joined, joined_classes = judge.judge(model.decode(torch.cat(seams)))
     facts, single, safa, _ = [
         json.loads(line) for line in (pocket_run / "out" / "pocket_eval.jsonl").read_text().splitlines()
     ]
     for line, found, given in ((single, second, classes), (safa, joined, joined_classes)):
-        truth = torch.arange(14).repeat_interleave(len(given) // 14)
+        truth = torch.arange(len(CLASSES)).repeat_interleave(len(given) // len(CLASSES))
         assert line["scores"]["recognised"] == pytest.approx(
             float((given.argmax(1) == truth).double().mean()), rel=1e-5
         )
         assert line["scores"]["fd@pocket"] == pytest.approx(frechet_distance(found, first), rel=1e-4)
-    assert single["canvases"] == 14 * 6 and safa["canvases"] == 14 and safa["views"] == 3
+    assert single["canvases"] == len(CLASSES) * 6 and safa["canvases"] == len(CLASSES) and safa["views"] == 3
     assert facts["facts"]["controls"][0] == {"change": "none", "fd": single["scores"]["fd@pocket"]}
 
 
 def test_the_pocket_page_has_every_row_its_claims_and_the_recorded_step(pocket_run):
     text = (pocket_run / "out" / "pocket_eval.md").read_text(encoding="utf-8")
     assert all(text.count(f"\n| {row} | ") >= 3 for row in SHOWN)  # the figures, the deficits and the costs
-    assert "| 3 copies of one window per prompt |" in text and "1 steps, 42 windows per line." in text
+    assert "| 3 copies of one window per prompt |" in text and "1 steps, 48 windows per line." in text
     assert "\n| prompts are met as well as by single windows | Table 2, U-Net | CLAP: reference" in text
     assert "\n| step | 0 |\n" in text and "asked" not in text and "reached" not in text
     assert (pocket_run / "out" / "pocket_spectrum.png").read_bytes()[1:4] == b"PNG"
@@ -424,7 +424,7 @@ def test_what_gives_no_pocket_figures_is_one_sentence_before_anything_runs(
 def test_too_few_windows_for_a_distance_are_refused(pocket_run, monkeypatch, capsys):
     monkeypatch.setattr(pocket_scores, "RECIPE", Recipe(features=64))
     assert main(pocket_options(pocket_run)) == 1
-    assert "1 seeds x 14 classes x 3 overlaps = 42: raise --seeds." in capsys.readouterr().err
+    assert "1 seeds x 16 classes x 3 overlaps = 48: raise --seeds." in capsys.readouterr().err
 
 
 def test_seeds_have_their_own_captions():

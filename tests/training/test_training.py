@@ -116,6 +116,9 @@ def test_the_vocoder_learns_within_seconds(clips, monkeypatch):
     stage = vocoder.vocoder_stage(clips, 20, mean=-4.5, std=2.0)
     assert falls(stage, "mel", 20) < 0.9
     assert stage.state["vocoder"](torch.zeros(1, 7, MEL.bins)).shape == (1, 7 * MEL.hop)
+    wave = torch.from_numpy(clips.waves[3, : 64 * MEL.hop].astype(np.float32)) / 32768
+    own, griffin_lim = vocoder.distances(stage.state["vocoder"], [wave])
+    assert own > griffin_lim  # which needs no training
 
 
 def test_words_that_mean_one_kind_begin_together_and_letters_change_little():
@@ -163,7 +166,7 @@ def test_bad_numbers_are_refused_before_anything_is_made(given, expected, tmp_pa
     assert not (tmp_path / "work").exists()
 
 
-def test_one_command_makes_a_model_folder_that_the_libraries_load(tmp_path, monkeypatch):
+def test_one_command_makes_a_model_folder_that_the_libraries_load(tmp_path, monkeypatch, capsys):
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
     from transformers import AutoTokenizer, SpeechT5HifiGan, T5EncoderModel
 
@@ -178,6 +181,7 @@ def test_one_command_makes_a_model_folder_that_the_libraries_load(tmp_path, monk
     monkeypatch.setattr(vocoder, "FRAMES", 16)
     monkeypatch.setattr(vocoder, "RESOLUTIONS", ((512, 128),))
     steps = ["--clips", "16", "--vae-steps", "2", "--steps", "2", "--vocoder-steps", "2", "--no-recordings"]
+    monkeypatch.setattr(train, "distances", lambda *given: (0.1, 0.2))
     assert train.main([*steps, "--work", str(tmp_path / "w"), "--out", str(out)]) == 0
     for kind, name in ((AutoencoderKL, "vae"), (UNet2DConditionModel, "unet"), (T5EncoderModel, "text_encoder")):
         kind.from_pretrained(out / name, local_files_only=True, torch_dtype=torch.float32)
@@ -185,13 +189,16 @@ def test_one_command_makes_a_model_folder_that_the_libraries_load(tmp_path, monk
     tokenizer = AutoTokenizer.from_pretrained(out / "tokenizer", local_files_only=True)
     assert tokenizer.unk_token_id not in tokenizer("Rain, and a zebra").input_ids
     SpeechT5HifiGan.from_pretrained(out / "vocoder", local_files_only=True)
+    assert "vocoder 0.100, Griffin-Lim 0.200" in capsys.readouterr().out
     assert json.loads((out / "model_index.json").read_text())["vae"] == ["diffusers", "AutoencoderKL"]
     assert sum(file.stat().st_size for file in out.rglob("*")) < 20e6
     assert {json.loads(line)["stage"] for line in (out / "training_log.jsonl").open()} == {"vae", "denoiser", "vocoder"}
     assert "seed 0" in (out / "README.md").read_text()
     assert not list(tmp_path.glob("*.part")) and not (out / "CREDITS.md").exists()
     further = ["--begin", str(out), "--work", str(tmp_path / "w2"), "--out", str(tmp_path / "further")]
+    monkeypatch.setattr(train, "distances", lambda *given: (0.2, 0.1))
     assert train.main([*steps, *further]) == 0
+    assert not (tmp_path / "further" / "vocoder").exists()
 
 
 def test_a_copy_is_found_in_the_clips_at_any_offset_level_and_colour(clips):

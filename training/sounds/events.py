@@ -132,32 +132,29 @@ def birds(rng: np.random.Generator, seconds: float) -> tuple[np.ndarray, str]:
     return levelled(rng, wave), caption(rng, forms, **words)
 
 
-def _tick(rng: np.random.Generator, bright: float, metal: bool) -> np.ndarray:
-    """One beat of an escapement, dry and high: a snap, or three blows within 25 ms on small hard parts."""
+def _tick(rng: np.random.Generator, bright: float) -> np.ndarray:
+    """One beat of an escapement, dry and high: three blows within 25 ms on small hard parts."""
     length = samples(0.08)
     click = np.zeros(length)
-    if metal:
-        hz = rng.uniform(0.8, 2.6, 12) * bright
-        for delay, gain in ((0.0, 0.5), (rng.uniform(0.003, 0.008), 1.0), (rng.uniform(0.018, 0.022), 0.3)):
-            decay = 6.9 * rng.uniform(0.002, 0.006, 12)
-            strike = ring(np.minimum(hz, 11000), decay, rng.uniform(0.3, 1, 12), np.full(12, -np.pi / 2), samples(0.05))
-            add(click, strike, samples(delay), gain)
-    else:
-        click = rng.standard_normal(length) * np.exp(-np.arange(length) / (rng.uniform(0.001, 0.002) * SAMPLE_RATE))
+    for delay, gain in ((0.0, 0.5), (rng.uniform(0.008, 0.012), 1.0), (rng.uniform(0.018, 0.022), 0.3)):
+        hz = rng.uniform(0.8, 3.0, 12) * bright
+        decay = 6.9 * rng.uniform(0.002, 0.006, 12)
+        strike = ring(np.minimum(hz, 11000), decay, rng.uniform(0.3, 1, 12), np.full(12, -np.pi / 2), samples(0.05))
+        add(click, strike, samples(delay), gain)
     click = bandpass(click, bright, 11500)
     return click / np.max(np.abs(click))
 
 
 def clock(rng: np.random.Generator, seconds: float) -> tuple[np.ndarray, str]:
-    """Strictly periodic tick and tock, 1-5 Hz, in the faint noise of a quiet room.
+    """Strictly periodic tick and tock, 2-5 Hz, in the faint noise of a quiet room.
 
     Dry and high: with a body below 1 kHz or with echoes it is heard as a block of wood or as music.
     """
     n = samples(seconds)
     wave = np.zeros(n)
-    rate = float(rng.choice([2, 2, 4, 5])) if rng.random() < 0.6 else log_uniform(rng, 1.5, 5.0)
-    bright, metal = log_uniform(rng, 2800, 5200), bool(rng.random() < 0.5)
-    pieces = [_tick(rng, bright * side, metal) for side in (rng.uniform(1.0, 1.2), 1.0)]
+    rate = float(rng.choice([2, 4, 4, 5])) if rng.random() < 0.6 else log_uniform(rng, 1.8, 5.0)
+    bright = log_uniform(rng, 2600, 3800)
+    pieces = [_tick(rng, bright * side) for side in (rng.uniform(1.0, 1.2), 1.0)]
     pieces[1] *= rng.uniform(0.6, 1)
     at = -rng.random() * 2 / rate
     # A limping clock is still periodic over two beats.
@@ -165,7 +162,7 @@ def clock(rng: np.random.Generator, seconds: float) -> tuple[np.ndarray, str]:
     for k in range(int((seconds - at) * rate) + 1):
         start = at + (k + limp * (k % 2)) / rate
         add(wave, pieces[k % 2], round(start * SAMPLE_RATE), rng.uniform(0.93, 1.0))
-    wave += lowpass(rng.standard_normal(n), 2000) * rng.uniform(0.003, 0.008)
+    wave += lowpass(rng.standard_normal(n), 2000) * rng.uniform(0.02, 0.045)
     forms = (
         "a {rate} ticking clock",
         "a {tone} clock ticking",
@@ -174,7 +171,7 @@ def clock(rng: np.random.Generator, seconds: float) -> tuple[np.ndarray, str]:
         "the {rate} ticking of a clock",
     )
     words = {
-        "rate": word(rate, 1.6, 2.6, "slow", "fast"),
-        "tone": word(bright, 3300, 4500, "low", "bright"),
+        "rate": word(rate, 2.4, 4.2, "slow", "fast"),
+        "tone": word(bright, 2900, 3400, "low", "bright"),
     }
-    return levelled(rng, wave), caption(rng, forms, **words)
+    return levelled(rng, wave, crest=60), caption(rng, forms, **words)

@@ -17,13 +17,14 @@ def bells(rng: np.random.Generator, seconds: float) -> tuple[np.ndarray, str]:
     """Bells of inharmonic partials (0.5, 1, 1.19, 1.5, 2 ...), high ones dying first, on a pentatonic set of notes."""
     n = samples(seconds)
     wave = np.zeros(n)
-    base = log_uniform(rng, 170, 1100)
+    base = log_uniform(rng, 380, 1500)
     gap = log_uniform(rng, 0.7, 2.3)
-    t60 = max(log_uniform(rng, 2.2, 6.0), 1.7 * gap)
-    slope = rng.uniform(0.3, 1.1)
+    t60 = max(log_uniform(rng, 2.8, 7.0), 1.7 * gap)
+    slope = rng.uniform(0.4, 1.1)
     dull = rng.uniform(0.25, 1.3)
     free = rng.random() < 0.5
-    notes = rng.permutation(_PENTATONIC)[: rng.integers(1, 6)]
+    # One bell or two: more of them are heard as an instrument that plays
+    notes = rng.permutation(_PENTATONIC)[: rng.choice([1, 2, 3], p=[0.6, 0.3, 0.1])]
     length = int(min(t60, 5.0) * SAMPLE_RATE)
     pieces = []
     for note in notes:
@@ -58,7 +59,7 @@ def bells(rng: np.random.Generator, seconds: float) -> tuple[np.ndarray, str]:
         "the {rate} ringing of {pitch} bells",
     )
     words = {
-        "pitch": word(base * 2 ** (np.mean(notes) / 12), 400, 850, "deep", "high"),
+        "pitch": word(base * 2 ** (np.mean(notes) / 12), 650, 1200, "deep", "high"),
         "rate": word(gap, 1.0, 1.6, "fast", "slow"),
         "tone": word(dull, 0.5, 0.95, "bright", "warm"),
     }
