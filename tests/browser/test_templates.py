@@ -103,7 +103,7 @@ def check(comfy, workflow):
     assert sorted(page.evaluate(LINKS)) == sorted(links)
     types = {str(node["id"]): node["type"] for node in workflow["nodes"]}
     assert {str(node["id"]): node["type"] for node in shown["nodes"]} == types
-    values = {str(node["id"]): node.get("widgets_values") for node in shown["nodes"]}
+    values = {str(node["id"]): node.get("widgets_values") or [] for node in shown["nodes"]}
     for node in workflow["nodes"]:
         saved = node.get("widgets_values") or []
         assert values[str(node["id"])][: len(saved)] == saved, node["type"]
