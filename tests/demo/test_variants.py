@@ -17,7 +17,7 @@ def prompts(server, method="safa", **asked):
     """({class: inputs} as shipped, the same customised, the customised workflow)."""
     info = server.object_info()
     given = {"prompt": None, "seconds": 24.0, "loop": True, "method": method, "seed": None, "steps": None, **asked}
-    workflow = customised(SHIPPED, info, Options(out=Path("out"), **given), method)
+    workflow = customised(SHIPPED, info, Options(out=Path("out"), compare=False, **given), method)
     both = [ui_to_api(each, info) for each in (SHIPPED, workflow)]
     titles = {str(node["id"]): node.get("title") for node in SHIPPED["nodes"]}
     named = [{titles[i] or node["class_type"]: node["inputs"] for i, node in each.items()} for each in both]

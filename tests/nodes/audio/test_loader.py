@@ -508,7 +508,7 @@ def _shards(folder, second="model-00002-of-00002.safetensors"):
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
-def _pipe(file):
+def _endless(file):
     """In the place of a file, one that nobody writes into: whoever opens it waits for ever."""
     file.unlink()
     os.mkfifo(file)
@@ -539,7 +539,7 @@ BAD = {
         "x.safetensors.index.json lists no files",
     ),
     "deep": ("audioldm", lambda f: (f / "unet/config.json").write_text(DEEP), "unet/config.json is not JSON"),
-    "endless": ("audioldm", lambda f: _pipe(f / "unet/config.json"), "unet/config.json is missing"),
+    "endless": ("audioldm", lambda f: _endless(f / "unet/config.json"), "unet/config.json is missing"),
     "other weights": (
         "audioldm",
         lambda f: shutil.copy(f / "vocoder/model.safetensors", f / "text_encoder/model.safetensors"),
@@ -597,7 +597,7 @@ def test_bad_folders_are_refused_in_one_sentence(case, model_dirs, monkeypatch, 
     assert not (tmp_path / "harmed").exists()
 
 
-@pytest.mark.parametrize("break_it", [lambda file: file.write_text(DEEP), _pipe])
+@pytest.mark.parametrize("break_it", [lambda file: file.write_text(DEEP), _endless])
 def test_one_broken_folder_does_not_take_the_list_of_models_away(break_it, model_dirs):
     break_it(own_copy(model_dirs, "audioldm") / "model_index.json")
     listed = audio_files.audio_models()
