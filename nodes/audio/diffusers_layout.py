@@ -7,6 +7,7 @@ from diffusers import AutoencoderKL
 from diffusers.pipelines.audioldm2 import AudioLDM2ProjectionModel
 from transformers import ClapTextModelWithProjection, GPT2Model, SpeechT5HifiGan, T5EncoderModel
 
+from .fields import LanguageFields, SchedulerFields, UnetFields, VaeFields, VocoderFields
 from .model_folder import ModelFolder
 from .parts import AudioParts
 from .shapes import read_mel
@@ -27,10 +28,14 @@ class ClapPrompt(ClapTextModelWithProjection):
 def diffusers_parts(folder: ModelFolder) -> AudioParts:
     """Load a folder with a model_index.json; refuses what is missing, broken or of an unknown class (ValueError)."""
     scheduler = folder.json("scheduler/scheduler_config.json")
+    folder.fields(SchedulerFields, "scheduler/scheduler_config.json")
     folder.expect("vae", "AutoencoderKL")
-    text, tokenizer = _text(folder)
+    folder.described(VaeFields, "vae")
+    folder.described(UnetFields, "unet")
     if folder.class_of("vocoder"):
         folder.expect("vocoder", "SpeechT5HifiGan")
+        folder.described(VocoderFields, "vocoder")
+    text, tokenizer = _text(folder)
     unet = _unet(folder)
     vae = folder.load(AutoencoderKL, "vae")
     vocoder = folder.load(SpeechT5HifiGan, "vocoder") if folder.class_of("vocoder") else None
@@ -77,6 +82,6 @@ def _generated_text(folder: ModelFolder) -> tuple[torch.nn.Module, TextTokenizer
         folder.load(T5EncoderModel, "text_encoder_2"),
         folder.load(AudioLDM2ProjectionModel, "projection_model"),
         folder.load(GPT2Model, "language_model"),
-        folder.json("language_model/config.json").get("max_new_tokens", 8),
+        folder.described(LanguageFields, "language_model").max_new_tokens,
     )
     return text, tokenizer

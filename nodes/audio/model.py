@@ -13,6 +13,7 @@ import comfy.model_patcher
 from comfy.conds import CONDRegular
 from comfy.supported_models_base import BASE
 
+from .fields import SchedulerFields, checked
 from .folder import NAME
 from .host_ops import use_host_ops
 from .parts import AudioParts
@@ -106,21 +107,15 @@ def _masked(name: str, mask_name: str, tokens: torch.Tensor) -> dict[str, TokenC
 
 def sampling_settings(scheduler: dict[str, Any], name: str) -> tuple[dict[str, Any], comfy.model_base.ModelType]:
     """(the host's settings, kind of prediction) of a diffusers scheduler configuration (ValueError where unknown)."""
-    prediction = scheduler.get("prediction_type", "epsilon")
-    curve = scheduler.get("beta_schedule", "linear")
-    if prediction not in KINDS or curve not in CURVES or scheduler.get("trained_betas") is not None:
-        raise ValueError(
-            f"the scheduler of {name} has prediction {prediction!r} and betas {curve!r}; known are "
-            f"{', '.join(KINDS)} and {', '.join(CURVES)}."
-        )
+    fields = checked(SchedulerFields, scheduler, f"the scheduler of {name}")
     settings = {
-        "beta_schedule": CURVES[curve],
-        "linear_start": scheduler.get("beta_start", 0.0001),
-        "linear_end": scheduler.get("beta_end", 0.02),
-        "timesteps": scheduler.get("num_train_timesteps", 1000),
-        "zsnr": scheduler.get("rescale_betas_zero_snr", False),
+        "beta_schedule": CURVES[fields.beta_schedule],
+        "linear_start": fields.beta_start,
+        "linear_end": fields.beta_end,
+        "timesteps": fields.num_train_timesteps,
+        "zsnr": fields.rescale_betas_zero_snr,
     }
-    return settings, KINDS[prediction]
+    return settings, KINDS[fields.prediction_type]
 
 
 def host_model(parts: AudioParts) -> comfy.model_patcher.ModelPatcher:

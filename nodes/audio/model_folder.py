@@ -11,9 +11,13 @@ import torch
 from diffusers import ModelMixin
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+import comfy.model_management
+
 from ...safa_core.errors import shorten
 from ...safa_core.loading import LOCAL
 from ..errors import LIBRARY_ERRORS
+from .fields import Kind, checked
+from .fits import check_counts, check_parameters, tensor_sizes, without_memory
 from .folder import INDEX, class_of, read_json
 from .weights import check_weights
 
@@ -43,6 +47,15 @@ class ModelFolder:
         """The JSON object in a file, whose path is relative to the folder."""
         return read_json(self.path / file)
 
+    def fields(self, kind: type[Kind], file: str) -> Kind:
+        """What the pack reads of such a file, each field of its type and in its range."""
+        return checked(kind, self.json(file), f"{self.name}/{file}")
+
+    def described(self, kind: type[Kind], component: str) -> Kind:
+        """What the pack reads of a component's config.json."""
+        self.component(component)
+        return self.fields(kind, f"{component}/config.json")
+
     def class_of(self, component: str) -> str | None:
         """The class that the index names for a component, None where it names none."""
         return class_of(self.index, component)
@@ -57,13 +70,16 @@ class ModelFolder:
         return found
 
     def component(self, name: str) -> Path:
-        """The subfolder of a component, its download finished."""
+        """The subfolder of a component, its download finished, of plain files alone."""
         part = self.path / name
         if not part.is_dir():
             raise ValueError(f"{self.name} has no folder {name!r}; download the whole model.")
         unfinished = [*part.glob("*.incomplete"), *self.path.glob(f".cache/**/{name}/*.incomplete")]
         if unfinished:
             raise ValueError(f"the download of {self.name}/{name} is not finished ({unfinished[0].name}).")
+        for file in sorted(part.iterdir()):
+            if not (file.is_file() or file.is_dir()):  # a library would wait for a pipe or device for ever
+                raise ValueError(f"{self.name}/{name}/{file.name} is no file that can be read; download it again.")
         return part
 
     def weight_files(self, component: str) -> list[Path]:
@@ -97,9 +113,11 @@ class ModelFolder:
 
     def load(self, kind: type[Any], component: str) -> Any:
         """A component as an object of a library's class `kind`, with all its weights, in float32 on the CPU."""
+        comfy.model_management.throw_exception_if_processing_interrupted()  # a large one takes a while
         part = self.component(component)
-        self.json(f"{component}/config.json")
+        config = self.json(f"{component}/config.json")
         files = self.weight_files(component)
+        self._check_fit(kind, component, config, tensor_sizes(files))
         # diffusers' other way needs accelerate
         options = {"low_cpu_mem_usage": False} if issubclass(kind, ModelMixin) else {}
         try:
@@ -122,6 +140,16 @@ class ModelFolder:
                 "the model again."
             )
         return model.eval().requires_grad_(False)
+
+    def _check_fit(self, kind: type[Any], component: str, config: dict[str, Any], sizes: list[int]) -> None:
+        """Refuse a configuration that is not of these weights; sizes: how many numbers each of their tensors has."""
+        place = f"{self.name}/{component}"
+        check_counts(config, len(sizes), place)
+        try:
+            described = without_memory(kind, self.path / component, config)
+        except LIBRARY_ERRORS as error:
+            raise ValueError(f"{place} does not load ({shorten(error)}).") from error
+        check_parameters(described, sum(sizes), place)
 
     def tokenizer(self, component: str) -> PreTrainedTokenizerBase:
         """A component that makes token ids of text."""

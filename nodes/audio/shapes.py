@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from pydantic import Field
+
+from .fields import Count, Fields, Rate, checked
 from .folder import read_json
 from .latent import AudioLatent
 
@@ -14,21 +16,20 @@ MEL_CONFIG = "mel_config.json"  # our own, for a model without vocoder: the fiel
 TRAINED_COLUMNS = 256  # 10.24 s: what every published checkpoint of these families was trained on
 
 
-@dataclass(frozen=True)
-class Mel:
+class Mel(Fields):
     """The log-mel spectrogram between VAE and vocoder. sampling_rate, fmin, fmax in Hz; hop_length, n_fft in samples.
 
     Defaults are AudioLDM's. log: "ln" or "log10", of magnitudes clamped at 1e-5. Slaney filters, Slaney norm.
     loudest: what 99 of 100 clips of its training stay below, where that is known; guidance overshoots it.
     """
 
-    sampling_rate: int = 16000
-    hop_length: int = 160
-    n_fft: int = 1024
-    n_mels: int = 64
-    fmin: float = 0.0
-    fmax: float = 8000.0
-    log: str = "ln"
+    sampling_rate: Rate = 16000
+    hop_length: Count = 160
+    n_fft: Count = 1024
+    n_mels: int = Field(64, ge=1, le=4096)
+    fmin: float = Field(0.0, ge=0, le=192_000)
+    fmax: float = Field(8000.0, gt=0, le=192_000)
+    log: Literal["ln", "log10"] = "ln"
     loudest: float | None = None
 
 
@@ -38,11 +39,9 @@ def read_mel(folder: Path, vocoder: Any | None) -> Mel:
     vocoder: the configuration of the folder's vocoder, None where it has none.
     """
     fields = read_json(folder / MEL_CONFIG) if (folder / MEL_CONFIG).is_file() else {}
-    unknown = fields.keys() - Mel.__dataclass_fields__.keys()
+    unknown = fields.keys() - Mel.model_fields.keys()
     if unknown:
         raise ValueError(f"{folder.name}/{MEL_CONFIG} has unknown fields {sorted(unknown)}.")
-    if fields.get("log", "ln") not in ("ln", "log10"):
-        raise ValueError(f'{folder.name}/{MEL_CONFIG} expects log "ln" or "log10", got {fields["log"]!r}.')
     if vocoder is not None:
         rate = vocoder.sampling_rate
         fields = {
@@ -52,7 +51,7 @@ def read_mel(folder: Path, vocoder: Any | None) -> Mel:
             "hop_length": math.prod(vocoder.upsample_rates),
             "n_mels": vocoder.model_in_dim,
         }
-    return Mel(**fields)
+    return checked(Mel, fields, f"{folder.name}/{MEL_CONFIG}")
 
 
 def audio_latent(unet: Any, vae: Any, mel: Mel) -> AudioLatent:

@@ -69,9 +69,11 @@ def describe_words(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
         )
         said.append(f"It knows {listed}.")
     heard: dict[str, list[str]] = {}
+    kinds = tokenizer.init_kwargs.get("kinds")
+    kinds = kinds if isinstance(kinds, dict) else {}
     for word in dict.fromkeys(re.findall(r"\w+", text.lower())):
-        kind = tokenizer.init_kwargs.get("kinds", {}).get(word)
-        if kind and not word.startswith(kind[:4]):
+        kind = kinds.get(word)
+        if isinstance(kind, str) and kind and not word.startswith(kind[:4]):
             heard.setdefault(kind, []).append(word)
     if heard:
         said.append("; ".join(f"{', '.join(words)}: heard as {kind}" for kind, words in heard.items()) + ".")

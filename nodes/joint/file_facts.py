@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from dataclasses import asdict
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ import folder_paths
 from comfy import model_detection
 from comfy.supported_models_base import BASE
 
+from ..audio.fields import Kind, UnetFields, VaeFields, VocoderFields, checked
 from ..audio.folder import INDEX, audio_models, class_of, read_json
 from ..audio.shapes import audio_latent, read_mel
 from .model_facts import ModelFacts, facts_of, measure_of
@@ -79,15 +79,17 @@ def _of_audio_folder(name: str) -> ModelFacts | None:
     path = audio_models().get(name)
     if path is None or not (path / INDEX).is_file():
         return None
-    vocoder = _configuration(path / "vocoder") if class_of(read_json(path / INDEX), "vocoder") else None
-    latents = audio_latent(_configuration(path / "unet"), _configuration(path / "vae"), read_mel(path, vocoder))
+    vocoder = _fields(VocoderFields, path / "vocoder") if class_of(read_json(path / INDEX), "vocoder") else None
+    latents = audio_latent(
+        _fields(UnetFields, path / "unet"), _fields(VaeFields, path / "vae"), read_mel(path, vocoder)
+    )
     unit, scale = measure_of(latents)
     view = round(latents.native_seconds / scale)
     return ModelFacts(path.name, latents.latent_channels, 2, unit, scale, view, latents.rows, latents.long_axis)
 
 
-def _configuration(component: Path) -> SimpleNamespace:
-    return SimpleNamespace(**read_json(component / "config.json"))
+def _fields(kind: type[Kind], component: Path) -> Kind:
+    return checked(kind, read_json(component / "config.json"), f"{component.parent.name}/{component.name}/config.json")
 
 
 def add_route() -> None:

@@ -17,6 +17,7 @@ from transformers import AutoTokenizer, ClapModel, GPT2LMHeadModel, SpeechT5Hifi
 from transformers import ClapTextModelWithProjection as ClapText
 
 import comfy.lora
+import comfy.model_management
 import comfy.sample
 import folder_paths
 from comfy_extras.nodes_audio import VAEDecodeAudio, VAEEncodeAudio
@@ -539,7 +540,8 @@ BAD = {
         "x.safetensors.index.json lists no files",
     ),
     "deep": ("audioldm", lambda f: (f / "unet/config.json").write_text(DEEP), "unet/config.json is not JSON"),
-    "endless": ("audioldm", lambda f: _endless(f / "unet/config.json"), "unet/config.json is missing"),
+    "endless": ("audioldm", lambda f: _endless(f / "unet/config.json"), "unet/config.json is no file"),
+    "endless tokenizer": ("audioldm", lambda f: _endless(f / "tokenizer/tokenizer.json"), "tokenizer.json is no file"),
     "other weights": (
         "audioldm",
         lambda f: shutil.copy(f / "vocoder/model.safetensors", f / "text_encoder/model.safetensors"),
@@ -550,15 +552,51 @@ BAD = {
     "curve": (
         "audioldm",
         lambda f: _set(f / "scheduler/scheduler_config.json", beta_schedule="squaredcos_cap_v2"),
-        "betas 'squaredcos_cap_v2'; known are",
+        "has beta_schedule = squaredcos_cap_v2, which should be 'scaled_linear' or 'linear'",
     ),
     "prediction": (
         "audioldm",
         lambda f: _set(f / "scheduler/scheduler_config.json", prediction_type="sample"),
-        "has prediction 'sample'",
+        "has prediction_type = sample, which should be 'epsilon' or 'v_prediction'",
     ),
     "mel": ("t5_audio", lambda f: (f / "mel_config.json").write_text('{"hop": 1}'), r"unknown fields \['hop'\]"),
-    "log": ("t5_audio", lambda f: (f / "mel_config.json").write_text('{"log": "db"}'), "got 'db'"),
+    "log": (
+        "t5_audio",
+        lambda f: (f / "mel_config.json").write_text('{"log": "db"}'),
+        "mel_config.json has log = db, which should be 'ln' or 'log10'",
+    ),
+    "steps": (
+        "audioldm",
+        lambda f: _set(f / "scheduler/scheduler_config.json", num_train_timesteps=10**9),
+        "has num_train_timesteps = 1000000000, which should be less than or equal to 10000",
+    ),
+    "scale": ("audioldm", lambda f: _set(f / "vae/config.json", scaling_factor=-1), "scaling_factor = -1, .* 0"),
+    "rate": ("audioldm", lambda f: _set(f / "vocoder/config.json", sampling_rate=10**9), "sampling_rate = 1000000000"),
+    "text for a number": (
+        "audioldm",
+        lambda f: _set(f / "unet/config.json", in_channels="8"),
+        "in_channels = 8, .* int",
+    ),
+    "layers": (
+        "t5_audio",
+        lambda f: _set(f / "text_encoder/config.json", num_layers=10**6),
+        "text_encoder asks for num_layers = 1e.06, but its weights are",
+    ),
+    "blocks": (
+        "audioldm",
+        lambda f: _set(f / "unet/config.json", layers_per_block=10**6),
+        "unet asks for layers_per_block = 1e.06, but its weights are",
+    ),
+    "rates": (
+        "audioldm",
+        lambda f: _set(f / "vocoder/config.json", upsample_kernel_sizes=[4] * 10**6),
+        "vocoder asks for upsample_kernel_sizes with a length = 1e.06, but its weights are",
+    ),
+    "width": (
+        "t5_audio",
+        lambda f: _set(f / "text_encoder/config.json", d_ff=2**40),
+        "text_encoder lacks .* of the weights that a T5EncoderModel of its config.json needs",
+    ),
     "mixed": (
         "t5_audio",
         lambda f: tiny_audio.token_unet(1, in_channels=4, out_channels=4).save_pretrained(f / "unet"),
@@ -602,6 +640,12 @@ def test_one_broken_folder_does_not_take_the_list_of_models_away(break_it, model
     break_it(own_copy(model_dirs, "audioldm") / "model_index.json")
     listed = audio_files.audio_models()
     assert "audioldm" not in listed and "audioldm2" in listed
+
+
+def test_interrupt_stops_a_load(model_dirs):
+    comfy.model_management.interrupt_current_processing(True)
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        SaFaAudioModelLoader.execute("audioldm2")
 
 
 def test_old_weights_load_without_pickled_code(model_dirs, models):
