@@ -33,13 +33,14 @@ def write_model(
     tokenizer: PreTrainedTokenizerFast,
     unet: UNet2DConditionModel,
     vocoder: SpeechT5HifiGan | None,
+    loudest: float,
     texts: dict[str, str],
     log: list[dict],
 ) -> None:
     """Write everything in half precision beside `folder`, then put it in its place.
 
-    vae: standardised, so that its scale factor is 1. vocoder: None where Griffin-Lim makes the sound. texts: files by
-    name, such as README.md; log: of the training, lines.
+    vae: standardised, so that its scale factor is 1. vocoder: None where Griffin-Lim makes the sound. loudest: log-mel
+    that decoded ones are held at. texts: files by name, such as README.md; log: of the training, lines.
     """
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
@@ -53,7 +54,7 @@ def write_model(
     DDIMScheduler(**SCHEDULER).save_pretrained(part / "scheduler")
     index = INDEX if vocoder is not None else {**INDEX, "vocoder": [None, None]}
     (part / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
-    (part / "mel_config.json").write_text(json.dumps(_mel_config(), indent=2) + "\n", encoding="utf-8")
+    (part / "mel_config.json").write_text(json.dumps(_mel_config(loudest), indent=2) + "\n", encoding="utf-8")
     for name, content in texts.items():
         (part / name).write_text(content, encoding="utf-8")
     lines = "".join(json.dumps(line) + "\n" for line in log)
@@ -62,7 +63,8 @@ def write_model(
     os.replace(part, folder)
 
 
-def _mel_config() -> dict:
+def _mel_config(loudest: float) -> dict:
     mel = asdict(MEL)
     names = {"sampling_rate": "sample_rate", "hop_length": "hop", "n_mels": "bins"}
-    return {name: mel[names.get(name, name)] for name in (*names, "n_fft", "fmin", "fmax", "log")}
+    fields = {name: mel[names.get(name, name)] for name in (*names, "n_fft", "fmin", "fmax", "log")}
+    return {**fields, "loudest": round(loudest, 2)}

@@ -58,7 +58,7 @@ def main(argv=None) -> int:
     texts = {"README.md": model_card(options, known_words(tokenizer), log, machine(), vocoder is not None)}
     if not options.no_recordings:
         texts["CREDITS.md"] = credits()
-    write_model(options.out, vae, average["text"], tokenizer, average["unet"], vocoder, texts, log)
+    write_model(options.out, vae, average["text"], tokenizer, average["unet"], vocoder, loudest(clips), texts, log)
     print(f"the model is in {options.out}")
     return 0
 
@@ -117,6 +117,11 @@ def spread(clips: ClipSet) -> tuple[float, float]:
     """(mean, standard deviation) of the clips' log-mels, by some of them."""
     sample = np.asarray(clips.mels[:: max(1, len(clips.captions) // 200)], dtype=np.float32)
     return float(sample.mean()), float(sample.std())
+
+
+def loudest(clips: ClipSet) -> float:
+    """The log-mel that 99 of 100 clips stay below."""
+    return float(np.quantile([clip.max() for clip in clips.mels], 0.99))
 
 
 def latent_set(options, vae, clips: ClipSet) -> LatentSet:
